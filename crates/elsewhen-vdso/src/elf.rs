@@ -1,0 +1,259 @@
+//! A reader of little-endian 64-bit x86-64 ELF files: as much of the format as vDSO images and the choice of how
+//! to enter a program need. Mirrors `elf(5)`.
+//!
+//! Every access is checked: a damaged or hostile file gives `None`, never a panic.
+
+/// Offset of the program header table in the file header (`e_phoff`).
+const E_PHOFF: usize = 32;
+
+/// What of the file header a caller may act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    /// `e_ident[EI_CLASS]`: 1 for 32-bit, 2 for 64-bit.
+    pub class: u8,
+    /// `e_type`: 2 for a program at a fixed address, 3 for one that can be anywhere.
+    pub kind: u16,
+    /// `e_machine`: 62 for x86-64, 3 for i386.
+    pub machine: u16,
+}
+
+/// `ET_EXEC`: the program's addresses are absolute.
+pub const ET_EXEC: u16 = 2;
+/// `EM_386`.
+pub const EM_386: u16 = 3;
+/// `EM_X86_64`.
+pub const EM_X86_64: u16 = 62;
+/// `ELFCLASS32`.
+pub const CLASS_32: u8 = 1;
+/// `ELFCLASS64`.
+pub const CLASS_64: u8 = 2;
+
+/// `PT_LOAD`.
+pub const PT_LOAD: u32 = 1;
+/// `PT_DYNAMIC`.
+pub const PT_DYNAMIC: u32 = 2;
+/// `PT_INTERP`.
+pub const PT_INTERP: u32 = 3;
+/// `PT_NOTE`.
+pub const PT_NOTE: u32 = 4;
+/// `PT_TLS`.
+pub const PT_TLS: u32 = 7;
+/// `PT_GNU_EH_FRAME`.
+pub const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+
+/// `SHT_NOBITS`.
+pub const SHT_NOBITS: u32 = 8;
+/// `SHT_DYNSYM`.
+pub const SHT_DYNSYM: u32 = 11;
+/// `STT_FUNC`.
+pub const STT_FUNC: u8 = 2;
+
+/// A program header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// `p_type`.
+    pub kind: u32,
+    /// `p_flags`: 1 execute, 2 write, 4 read.
+    pub flags: u32,
+    /// `p_offset`, in bytes.
+    pub offset: u64,
+    /// `p_vaddr`.
+    pub vaddr: u64,
+    /// `p_filesz`, in bytes.
+    pub file_size: u64,
+    /// `p_memsz`, in bytes.
+    pub mem_size: u64,
+}
+
+/// A section header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// `sh_name`: offset in the section name table.
+    pub name: u32,
+    /// `sh_type`.
+    pub kind: u32,
+    /// `sh_flags`: 1 write, 2 alloc, 4 execute.
+    pub flags: u64,
+    /// `sh_addr`.
+    pub addr: u64,
+    /// `sh_offset`, in bytes.
+    pub offset: u64,
+    /// `sh_size`, in bytes.
+    pub size: u64,
+    /// `sh_link`: the index of a related section.
+    pub link: u32,
+}
+
+/// A dynamic symbol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// The name, without its NUL.
+    pub name: &'a [u8],
+    /// `STT_*`.
+    pub kind: u8,
+    /// `st_shndx`: 0 where the symbol is not defined here.
+    pub section: u16,
+    /// `st_value`: address relative to the image.
+    pub value: u64,
+    /// `st_size`, in bytes.
+    pub size: u64,
+}
+
+/// Reads the file header of any ELF file; `None` where `bytes` do not begin one.
+pub fn file_header(bytes: &[u8]) -> Option<FileHeader> {
+    if bytes.get(..4)? != b"\x7fELF" {
+        return None;
+    }
+    Some(FileHeader { class: *bytes.get(4)?, kind: u16_at(bytes, 16)?, machine: u16_at(bytes, 18)? })
+}
+
+/// A 64-bit x86-64 ELF file, or the beginning of one: what lies beyond `bytes` reads as absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Elf64<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Elf64<'a> {
+    /// Wraps the bytes of a file; `None` where they are not a 64-bit x86-64 ELF file.
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        let header = file_header(bytes)?;
+        let fits = header.class == CLASS_64 && header.machine == EM_X86_64 && bytes.len() >= 64;
+        fits.then_some(Self { bytes })
+    }
+
+    /// The file's bytes.
+    pub const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// `e_entry`.
+    pub fn entry(self) -> u64 {
+        u64_at(self.bytes, 24).unwrap_or(0)
+    }
+
+    /// Where the program header table lies in the file, and how many bytes it takes.
+    pub fn segment_table(self) -> Option<(u64, u64)> {
+        let (size, count) = (u16_at(self.bytes, 54)?, u16_at(self.bytes, 56)?);
+        Some((u64_at(self.bytes, E_PHOFF)?, u64::from(size) * u64::from(count)))
+    }
+
+    /// Where the section header table lies in the file, and how many bytes it takes.
+    pub fn section_table(self) -> Option<(u64, u64)> {
+        let (size, count) = (u16_at(self.bytes, 58)?, u16_at(self.bytes, 60)?);
+        Some((u64_at(self.bytes, 40)?, u64::from(size) * u64::from(count)))
+    }
+
+    /// The program headers.
+    pub fn segments(self) -> impl Iterator<Item = Segment> + 'a {
+        let (at, len) = self.segment_table().unwrap_or((0, 0));
+        records(self.bytes, at, len, 56).map_while(|record| {
+            Some(Segment {
+                kind: u32_at(record, 0)?,
+                flags: u32_at(record, 4)?,
+                offset: u64_at(record, 8)?,
+                vaddr: u64_at(record, 16)?,
+                file_size: u64_at(record, 32)?,
+                mem_size: u64_at(record, 40)?,
+            })
+        })
+    }
+
+    /// The section headers.
+    pub fn sections(self) -> impl Iterator<Item = Section> + 'a {
+        let (at, len) = self.section_table().unwrap_or((0, 0));
+        records(self.bytes, at, len, 64).map_while(|record| {
+            Some(Section {
+                name: u32_at(record, 0)?,
+                kind: u32_at(record, 4)?,
+                flags: u64_at(record, 8)?,
+                addr: u64_at(record, 16)?,
+                offset: u64_at(record, 24)?,
+                size: u64_at(record, 32)?,
+                link: u32_at(record, 40)?,
+            })
+        })
+    }
+
+    /// The name of a section.
+    pub fn section_name(self, section: Section) -> Option<&'a [u8]> {
+        let index = usize::from(u16_at(self.bytes, 62)?);
+        let table = self.sections().nth(index)?;
+        c_string(self.bytes, table.offset.checked_add(section.name.into())?)
+    }
+
+    /// The bytes between two offsets of the file.
+    pub fn slice(self, offset: u64, len: u64) -> Option<&'a [u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)
+    }
+
+    /// The dynamic symbols, found through the section header table.
+    pub fn dynamic_symbols(self) -> impl Iterator<Item = Symbol<'a>> {
+        let table = self.sections().find(|section| section.kind == SHT_DYNSYM);
+        let names = table.and_then(|table| self.sections().nth(table.link as usize)).map_or(0, |names| names.offset);
+        let (at, len) = table.map_or((0, 0), |table| (table.offset, table.size));
+        let bytes = self.bytes;
+        records(bytes, at, len, 24).skip(1).map_while(move |record| {
+            Some(Symbol {
+                name: c_string(bytes, names.checked_add(u32_at(record, 0)?.into())?)?,
+                kind: *record.get(4)? & 0xf,
+                section: u16_at(record, 6)?,
+                value: u64_at(record, 8)?,
+                size: u64_at(record, 16)?,
+            })
+        })
+    }
+
+    /// The defined function of exactly this name.
+    pub fn function(self, name: &str) -> Option<Symbol<'a>> {
+        let wanted =
+            |symbol: &Symbol<'_>| symbol.name == name.as_bytes() && symbol.section != 0 && symbol.kind == STT_FUNC;
+        self.dynamic_symbols().find(wanted)
+    }
+}
+
+/// Splits a table of the file into records of `size` bytes; stops where the file ends.
+fn records(bytes: &[u8], at: u64, len: u64, size: usize) -> impl Iterator<Item = &[u8]> {
+    let start = usize::try_from(at).ok().filter(|start| *start <= bytes.len()).unwrap_or(bytes.len());
+    let rest = bytes.get(start..).unwrap_or(&[]);
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+    rest.get(..len).unwrap_or(&[]).chunks_exact(size)
+}
+
+fn c_string(bytes: &[u8], at: u64) -> Option<&[u8]> {
+    let rest = bytes.get(usize::try_from(at).ok()?..)?;
+    rest.get(..rest.iter().position(|byte| *byte == 0)?)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn damaged_files_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), header: bool) {
+            if header && bytes.len() >= 20 {
+                bytes[..5].copy_from_slice(b"\x7fELF\x02");
+                bytes[18..20].copy_from_slice(&EM_X86_64.to_le_bytes());
+            }
+            let _ = file_header(&bytes);
+            if let Some(elf) = Elf64::new(&bytes) {
+                let _ = (elf.entry(), elf.segments().count(), elf.sections().count(), elf.function("time"));
+                let _ = elf.sections().map(|section| elf.section_name(section)).count();
+            }
+        }
+    }
+}
