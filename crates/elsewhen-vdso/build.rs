@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[expect(dead_code, reason = "the crate itself uses the rest")]
+#[expect(dead_code, unreachable_pub, reason = "the crate itself uses the rest, from outside")]
 #[path = "src/elf.rs"]
 mod elf;
 

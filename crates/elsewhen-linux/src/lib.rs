@@ -1,1 +1,32 @@
-//! placeholder
+//! The host side of the kernel, for elsewhen: everything that controlling a time namespace from outside needs.
+//!
+//! - [`clock`]: the host's clocks, as the namespace's maps see them;
+//! - [`page`]: the page and the image as memory files;
+//! - [`seccomp`]: the filter of members, and the listener at which their program starts are announced;
+//! - [`program`]: what a member is about to execute, and how it can be entered;
+//! - [`redirect`]: the host vDSO's entries turned towards the image;
+//! - [`enter`]: placing all of it in a new program, before that program reads a clock;
+//! - [`trace`]: the short `ptrace(2)` session for programs that announce themselves in no other way;
+//! - [`remote`]: another process's memory;
+//! - [`process`]: forking, waiting, signals;
+//! - [`probe`]: what this kernel and this user may do.
+//!
+//! This is the only crate of the host side with unsafe code. It knows no namespaces, dates or command lines;
+//! `elsewhen` does.
+
+#![expect(unsafe_code, reason = "system calls without a safe wrapper, and shared mappings")]
+
+pub mod clock;
+pub mod enter;
+mod error;
+pub mod page;
+pub mod probe;
+pub mod process;
+pub mod program;
+pub mod redirect;
+pub mod remote;
+pub mod seccomp;
+mod stub;
+pub mod trace;
+
+pub use error::{Error, Result};

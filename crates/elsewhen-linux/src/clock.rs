@@ -1,0 +1,21 @@
+//! The host's clocks.
+
+use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
+use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC};
+
+/// Reads one of this process's clocks. Mirrors `clock_gettime(2)`.
+///
+/// In a process that is itself a member this is the member's time, not the host's.
+pub fn now(clock: ClockId) -> HostNs {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    let result = unsafe { libc::clock_gettime(clock as i32, &mut time) };
+    // The alarm clocks are the only ones that a machine may lack, and nothing here reads them.
+    debug_assert_eq!(result, 0, "every kernel has {clock:?}");
+    HostNs(time.tv_sec.saturating_mul(NSEC_PER_SEC).saturating_add(time.tv_nsec))
+}
+
+/// Reads the clock of every timeline, within about a microsecond.
+pub fn sample() -> [HostNs; TIMELINES] {
+    Timeline::ALL.map(|timeline| now(timeline.clock()))
+}

@@ -1,0 +1,283 @@
+//! Entering a new program: placing page, image and redirected entries before it reads its first clock.
+//!
+//! At the call that sets up its thread-local storage a program is single-threaded and waits in the kernel. Its
+//! return address is made to lead into the [stub](crate::stub), which maps the page and the image and makes the
+//! same call again. That second announcement is where the entries are redirected, the return address is put
+//! right, and the kernel at last makes the call. Nothing is traced, so it works under a debugger as well.
+//!
+//! A program that may never make that call is stopped by [`trace`](crate::trace) at its first instruction
+//! and sent through the same stub.
+
+use crate::error::{Error, Result};
+use crate::page::{PageFile, image_file};
+use crate::redirect::{HostVdso, Patch};
+use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
+use crate::seccomp::{Listener, Notification};
+use crate::stub::{self, Parameters};
+use crate::trace::{Event, Running, Stopped};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// `jmp [rip]; .quad address`.
+const FAR_JUMP_LEN: usize = 14;
+/// The `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+
+/// Everything that entering programs of one namespace needs.
+#[derive(Debug)]
+pub struct Entrance {
+    patch: Patch,
+    image: File,
+    /// Programs between their first announcement and their last.
+    starting: Mutex<HashMap<Tid, Stage>>,
+}
+
+/// How far a starting program is.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Its return address leads into the stub; these bytes belong there.
+    Mapping { return_address: RemoteAddr, displaced: [u8; FAR_JUMP_LEN] },
+    /// Left at its first instruction, from where it will ask for the descriptors.
+    Asking { resume_at: u64 },
+}
+
+/// What an announcement of a starting program led to.
+#[derive(Debug)]
+pub enum Progress {
+    /// The program goes on: it is a member, or on its way to being one, or gone.
+    Going,
+    /// The program could not be entered and has been killed; the reason.
+    Killed(Error),
+}
+
+/// What became of an execution under trace.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Traced {
+    /// The program was left in the stub.
+    Entered,
+    /// The execution failed, or its process died, with nothing changed.
+    NotExecuted,
+}
+
+impl Entrance {
+    /// Prepares for the kernel's vDSO of this process.
+    ///
+    /// # Errors
+    /// Where the vDSO cannot be redirected, or the kernel refuses memory files.
+    pub fn new() -> Result<Self> {
+        let patch = HostVdso::of_this_process()?.patch()?;
+        Ok(Self { patch, image: image_file()?, starting: Mutex::default() })
+    }
+
+    /// Acts on `arch_prctl(ARCH_SET_FS)`: a program at its start, or its stub. Answers the call.
+    ///
+    /// # Errors
+    /// Where the listener itself fails; what goes wrong with the program is told as [`Progress::Killed`].
+    pub fn advance(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+        base: u64,
+        extra: u64,
+        page: &PageFile,
+    ) -> Result<Progress> {
+        let step = match base {
+            stub::WORD_REQUEST => self.give(listener, notification, page),
+            stub::WORD_FAILED => Err(Error::new(
+                "map the page and the image",
+                std::io::Error::from_raw_os_error((extra as i64).wrapping_neg() as i32),
+            )),
+            _ => self.catch(listener, notification, page),
+        };
+        let answer = match step {
+            Ok(Answer::Resume) => listener.resume(notification),
+            Ok(Answer::Succeed) => listener.succeed(notification),
+            // A thread that died meanwhile is nobody's failure.
+            Err(_) if !listener.is_waiting(notification) => return Ok(Progress::Going),
+            Err(error) => {
+                self.starting().remove(&notification.tid);
+                // The thread waits in its call, so the id is its own.
+                kill(notification.tid);
+                listener.fail(notification, libc::EPERM)?;
+                return Ok(Progress::Killed(error));
+            }
+        };
+        answer.map(|_| Progress::Going)
+    }
+
+    /// First and last announcement of a program that sets up thread-local storage.
+    fn catch(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
+        let tid = notification.tid;
+        let memory = RemoteMemory::open(tid)?;
+        if !listener.is_waiting(notification) {
+            return Ok(Answer::Resume);
+        }
+        let vdso = AuxVector::of(tid)?.vdso;
+        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        let here = RemoteAddr(notification.return_address);
+        let mut found = [0; FAR_JUMP_LEN];
+        memory.read(here, &mut found)?;
+        let jump = far_jump(self.patch.stub(vdso).plus(stub::at_map()));
+        let stage = self.starting().remove(&tid);
+        if let Some(Stage::Mapping { return_address, displaced }) = stage
+            && return_address == here
+            && found == jump
+        {
+            self.patch.redirect(&memory, vdso)?;
+            memory.write(here, &displaced)?;
+            return Ok(Answer::Resume);
+        }
+        if self.patch.is_applied(&memory, vdso) {
+            // A member that sets its FS base once more.
+            return Ok(Answer::Resume);
+        }
+        if threads(tid) > 1 {
+            return Err(Error::refused(format!("process {} has several threads already", tid.0)));
+        }
+        self.patch.prepare(&memory, vdso)?;
+        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
+            return Ok(Answer::Resume);
+        };
+        let parameters = Parameters {
+            page_fd,
+            image_fd,
+            resume_rax: libc::SYS_arch_prctl as u64,
+            resume_at: here.0.wrapping_sub(SYSCALL_LEN),
+        };
+        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())?;
+        self.starting().insert(tid, Stage::Mapping { return_address: here, displaced: found });
+        memory.write(here, &jump)?;
+        Ok(Answer::Succeed)
+    }
+
+    /// A program left at its first instruction asks for the descriptors.
+    fn give(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
+        let tid = notification.tid;
+        let Some(Stage::Asking { resume_at }) = self.starting().remove(&tid) else {
+            return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
+        };
+        let memory = RemoteMemory::open(tid)?;
+        let vdso = AuxVector::of(tid)?.vdso;
+        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        if !listener.is_waiting(notification) {
+            return Ok(Answer::Resume);
+        }
+        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
+            return Ok(Answer::Resume);
+        };
+        let parameters = Parameters { page_fd, image_fd, resume_rax: 0, resume_at };
+        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())?;
+        Ok(Answer::Succeed)
+    }
+
+    /// Places the page's and the image's descriptors in the waiting process.
+    fn descriptors(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+        page: &PageFile,
+    ) -> Result<Option<(i32, i32)>> {
+        let Some(page) = listener.give(notification, page.as_fd())? else { return Ok(None) };
+        let Some(image) = listener.give(notification, self.image.as_fd())? else { return Ok(None) };
+        Ok(Some((page, image)))
+    }
+
+    /// Lets an announced execution go on under trace and leaves the new program in the stub.
+    ///
+    /// Blocks until the execution has succeeded or failed. All calls must come from one thread.
+    ///
+    /// # Errors
+    /// Before the execution: where the thread cannot be traced, and the call is still unanswered. After it: the
+    /// program could not be entered and has been killed; [`Failed::AfterExec`] tells them apart.
+    pub fn enter_traced(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> std::result::Result<Traced, Failed> {
+        let thread = Running::seize(notification.tid).map_err(Failed::BeforeExec)?;
+        listener.resume(notification).map_err(Failed::Listener)?;
+        // A failing execution returns to user mode, where this stops it.
+        thread.interrupt();
+        match thread.wait() {
+            Event::Gone => Ok(Traced::NotExecuted),
+            Event::Stopped(stopped, signal) => {
+                stopped.detach(signal);
+                Ok(Traced::NotExecuted)
+            }
+            Event::Exec(stopped) => match self.leave_in_stub(&stopped) {
+                Ok(()) => {
+                    stopped.detach(0);
+                    Ok(Traced::Entered)
+                }
+                Err(error) => {
+                    kill(stopped.tid());
+                    stopped.detach(0);
+                    Err(Failed::AfterExec(error))
+                }
+            },
+        }
+    }
+
+    fn leave_in_stub(&self, stopped: &Stopped) -> Result<()> {
+        let tid = stopped.tid();
+        let mut registers = stopped.registers()?;
+        if registers.cs != USER_CS_64 {
+            return Err(Error::refused(format!("process {} runs a 32-bit program", tid.0)));
+        }
+        let vdso = AuxVector::of(tid)?.vdso;
+        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        let memory = RemoteMemory::open(tid)?;
+        self.patch.prepare(&memory, vdso)?;
+        self.patch.redirect(&memory, vdso)?;
+        self.starting().insert(tid, Stage::Asking { resume_at: registers.rip });
+        registers.rip = self.patch.stub(vdso).plus(stub::AT_REQUEST).0;
+        // No system call is to be restarted at the new address.
+        registers.orig_rax = u64::MAX;
+        stopped.set_registers(&registers)
+    }
+
+    fn starting(&self) -> MutexGuard<'_, HashMap<Tid, Stage>> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why an execution under trace failed.
+#[derive(Debug)]
+pub enum Failed {
+    /// The call has not been answered: it can still be refused.
+    BeforeExec(Error),
+    /// The listener failed.
+    Listener(Error),
+    /// The new program has been killed.
+    AfterExec(Error),
+}
+
+/// How to answer an announced call.
+enum Answer {
+    Resume,
+    Succeed,
+}
+
+/// `__USER_CS`.
+const USER_CS_64: u64 = 0x33;
+
+fn far_jump(to: RemoteAddr) -> [u8; FAR_JUMP_LEN] {
+    let mut code = [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    code[6..].copy_from_slice(&to.0.to_le_bytes());
+    code
+}
+
+/// How many threads the process has; 1 where that cannot be told, as for one that is gone.
+fn threads(tid: Tid) -> u64 {
+    std::fs::metadata(format!("/proc/{}/task", tid.0))
+        .map_or(1, |folder| std::os::unix::fs::MetadataExt::nlink(&folder).saturating_sub(2))
+}
+
+fn kill(tid: Tid) {
+    if let Some(pid) = i32::try_from(tid.0).ok().and_then(rustix::process::Pid::from_raw) {
+        // Fails only where the process is gone, which is what was wanted.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}

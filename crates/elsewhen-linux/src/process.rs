@@ -1,0 +1,253 @@
+//! Starting, waiting for and signalling processes, where the standard library stops.
+
+use crate::error::{Error, Result, Step};
+use crate::seccomp;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::{MaybeUninit, zeroed};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// How a process ended or paused, as `waitpid(2)` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Ended with an exit code.
+    Exited(i32),
+    /// Ended by a signal.
+    Signaled(i32),
+    /// Stopped by a signal.
+    Stopped(i32),
+    /// Goes on after a stop.
+    Continued,
+}
+
+/// A stable reference to a process (`pidfd_open(2)`).
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Refers to a process by its id.
+    ///
+    /// # Errors
+    /// Where there is no such process.
+    pub fn open(pid: u32) -> Result<Self> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or_else(|| Error::refused(format!("{pid} is not a process id")))?;
+        Ok(Self(pidfd_open(raw, PidfdFlags::empty()).step(|| format!("refer to process {pid}"))?))
+    }
+
+    /// Waits until the process has ended, without collecting it: no stop of a trace is taken from its tracer.
+    ///
+    /// # Errors
+    /// Where waiting fails, which it does not for a valid descriptor.
+    pub fn wait_end(&self) -> Result<()> {
+        loop {
+            let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return other.map(drop).step(|| "wait for a process".into()),
+            }
+        }
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut ready, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
+    }
+
+    /// Collects the latest change of the process, which is a child; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where it is not a child (`ECHILD`).
+    pub fn change(&self) -> Result<Option<Change>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::PidFd(self.0.as_fd()), options).step(|| "collect a child's status".into())?;
+        Ok(status.and_then(|status| {
+            if let Some(code) = status.exit_status() {
+                Some(Change::Exited(code))
+            } else if let Some(signal) = status.terminating_signal() {
+                Some(Change::Signaled(signal))
+            } else if let Some(signal) = status.stopping_signal() {
+                Some(Change::Stopped(signal))
+            } else {
+                status.continued().then_some(Change::Continued)
+            }
+        }))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// Where the process is gone or may not be signalled.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // SAFETY: no information is attached, so the kernel reads no memory of ours.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                std::os::fd::AsRawFd::as_raw_fd(&self.0),
+                signal,
+                std::ptr::null::<u8>(),
+                0,
+            )
+        };
+        if result < 0 { Err(Error::new("signal a process", io::Error::last_os_error())) } else { Ok(()) }
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A pair of connected sockets that keep messages apart, closed on exec.
+///
+/// # Errors
+/// Where no descriptor is left.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .step(|| "make a pair of sockets".into())
+}
+
+/// What a child inherits beyond what the standard library gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Inheritance {
+    mask: libc::sigset_t,
+    ignored_sigpipe: bool,
+}
+
+impl Inheritance {
+    /// What this process has now: its signal mask, and whether it was started with SIGPIPE ignored.
+    pub fn of_this_process() -> Self {
+        // SAFETY: all zeros is a valid value of this plain struct.
+        let mut mask = unsafe { zeroed() };
+        // SAFETY: the kernel writes one signal set.
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask) };
+        Self { mask, ignored_sigpipe: sigpipe::was_ignored() }
+    }
+
+    /// Applies it to the calling process. Async-signal-safe.
+    fn apply(&self) {
+        if self.ignored_sigpipe {
+            // SAFETY: ignoring a signal runs no code.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        }
+        // SAFETY: the kernel reads one signal set.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.mask, std::ptr::null_mut()) };
+    }
+}
+
+/// Makes the command's process load the members' filter before it executes its program, and send the listener
+/// to the other end of `socket`.
+pub fn filter_before_exec(command: &mut Command, socket: OwnedFd, inheritance: Inheritance) {
+    let hook = move || {
+        let result = seccomp::install();
+        let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+        send_listener(&socket, errno, result.as_ref().ok())?;
+        inheritance.apply();
+        result.map(drop)
+    };
+    // SAFETY: the hook only makes system calls: no allocation, no locks.
+    unsafe { command.pre_exec(hook) };
+}
+
+fn send_listener(socket: &OwnedFd, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = listener.map(|listener| [listener.as_fd()]);
+    if let Some(fds) = &fds {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(socket, &[IoSlice::new(&errno.to_ne_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives the listener that [`filter_before_exec`] sends; `None` where the process ended before it did.
+///
+/// # Errors
+/// The reason for which the process could not load the filter.
+pub fn receive_listener(socket: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let mut errno = [0; 4];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut errno)];
+        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other.step(|| "receive the listener".into())?,
+        }
+    };
+    if received.bytes == 0 || received.flags.contains(ReturnFlags::CTRUNC) {
+        return Ok(None);
+    }
+    let errno = i32::from_ne_bytes(errno);
+    if errno != 0 {
+        return Err(Error::new("load the members' filter", io::Error::from_raw_os_error(errno)));
+    }
+    let mut messages = control.drain();
+    Ok(messages.find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    }))
+}
+
+/// Which of the two processes a fork returned in.
+#[derive(Debug)]
+pub enum Fork {
+    /// The parent, with the child's id.
+    Parent(u32),
+    /// The child.
+    Child,
+}
+
+/// Duplicates this process, which must be single-threaded: another thread's locks would be held for ever in the
+/// child.
+///
+/// # Errors
+/// Where it is not single-threaded, or no process is left.
+pub fn fork() -> Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task").step(|| "count this process's threads".into())?.count();
+    if threads != 1 {
+        return Err(Error::refused(format!("fork: this process has {threads} threads, and only one would go on")));
+    }
+    // SAFETY: the only thread is this one, so the child is whole.
+    match unsafe { libc::fork() } {
+        0 => Ok(Fork::Child),
+        pid if pid > 0 => Ok(Fork::Parent(pid as u32)),
+        _ => Err(Error::new("fork", io::Error::last_os_error())),
+    }
+}
+
+mod sigpipe {
+    //! Rust ignores SIGPIPE before `main`; programs started by us must not inherit that, but what we inherited.
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    static IGNORED: AtomicBool = AtomicBool::new(false);
+
+    /// Runs before `main`, and so before the standard library changes the disposition.
+    extern "C" fn remember() {
+        // SAFETY: all zeros is a valid value of this plain struct.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes one `sigaction`.
+        unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) };
+        IGNORED.store(action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    }
+
+    #[used]
+    // SAFETY: the section holds addresses of functions of this signature, which the loader calls once; this one
+    // needs nothing that is not there before `main`.
+    #[unsafe(link_section = ".init_array")]
+    static REMEMBER: extern "C" fn() = remember;
+
+    pub(super) fn was_ignored() -> bool {
+        IGNORED.load(Ordering::Relaxed)
+    }
+}

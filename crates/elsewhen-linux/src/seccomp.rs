@@ -1,0 +1,331 @@
+//! The filter that members carry, and the listener at which it announces them. Mirrors `seccomp(2)` and
+//! `seccomp_unotify(2)`.
+//!
+//! The filter announces two things: a program about to be executed, so that it can be examined and refused, and
+//! the one call with which a program that uses thread-local storage sets it up at its start, when it is
+//! single-threaded and has read no clock yet. Everything else is allowed by system call number alone, so it stays
+//! in the kernel's constant-action bitmap.
+
+use crate::error::{Error, Result, Step};
+use crate::remote::Tid;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `ARCH_SET_FS` of `arch_prctl(2)`.
+pub const ARCH_SET_FS: u64 = 0x1002;
+
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+/// Added to the numbers of x32 calls, which report themselves as x86-64.
+const X32_BIT: u32 = 0x4000_0000;
+
+const I386_EXECVE: u32 = 11;
+const I386_EXECVEAT: u32 = 358;
+const X32_EXECVE: u32 = X32_BIT | 520;
+const X32_EXECVEAT: u32 = X32_BIT | 545;
+
+/// Offsets in `struct seccomp_data`.
+const DATA_NR: u32 = 0;
+const DATA_ARCH: u32 = 4;
+const DATA_ARG0: u32 = 16;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+/// The members' filter.
+const FILTER: [libc::sock_filter; 17] = [
+    /* 0 */ op(LOAD, 0, 0, DATA_ARCH),
+    /* 1 */ op(JUMP_IF_EQUAL, 4, 0, AUDIT_ARCH_X86_64),
+    /* 2 */ op(JUMP_IF_EQUAL, 0, 13, AUDIT_ARCH_I386),
+    /* 3 */ op(LOAD, 0, 0, DATA_NR),
+    /* 4 */ op(JUMP_IF_EQUAL, 10, 0, I386_EXECVE),
+    /* 5 */ op(JUMP_IF_EQUAL, 9, 10, I386_EXECVEAT),
+    /* 6 */ op(LOAD, 0, 0, DATA_NR),
+    /* 7 */ op(JUMP_IF_EQUAL, 7, 0, libc::SYS_execve as u32),
+    /* 8 */ op(JUMP_IF_EQUAL, 6, 0, libc::SYS_execveat as u32),
+    /* 9 */ op(JUMP_IF_EQUAL, 5, 0, X32_EXECVE),
+    /* 10 */ op(JUMP_IF_EQUAL, 4, 0, X32_EXECVEAT),
+    /* 11 */ op(JUMP_IF_EQUAL, 0, 4, libc::SYS_arch_prctl as u32),
+    /* 12 */ op(LOAD, 0, 0, DATA_ARG0),
+    /* 13 */ op(JUMP_IF_EQUAL, 1, 2, ARCH_SET_FS as u32),
+    /* 14 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    /* 15 */ op(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+    /* 16 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+];
+
+/// Loads the filter into the calling thread and returns its listener.
+///
+/// Async-signal-safe: meant for between `fork(2)` and `execve(2)`. Sets `no_new_privs` only where the kernel
+/// asks for it, which is where the caller lacks `CAP_SYS_ADMIN`; programs started then gain nothing from
+/// set-user-ID bits and file capabilities.
+///
+/// # Errors
+/// `EBUSY`: another listener is above this process. `EINVAL`: the kernel has no listeners. `EPERM`, `EACCES`:
+/// forbidden.
+pub fn install() -> io::Result<OwnedFd> {
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    let attempts = [
+        // Once its call is announced, only a fatal signal takes a member out of it (Linux 5.19).
+        (false, flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
+        (false, flags),
+        (true, flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
+        (true, flags),
+    ];
+    let mut last = io::Error::from_raw_os_error(libc::EINVAL);
+    for (no_new_privs, flags) in attempts {
+        if no_new_privs {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        match load(flags) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+        if !matches!(last.raw_os_error(), Some(libc::EACCES | libc::EINVAL)) {
+            break;
+        }
+    }
+    Err(last)
+}
+
+fn load(flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let program = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads the program, which lives as long as the call, and writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: with NEW_LISTENER the call returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
+/// The descriptor at which the kernel announces members' calls.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+}
+
+/// An announced call; its thread waits for the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Notification {
+    id: u64,
+    /// The calling thread, in this process's PID namespace; 0 where it is not visible from here.
+    pub tid: Tid,
+    /// What it calls.
+    pub call: Call,
+    /// Address right behind the `syscall` instruction.
+    pub return_address: u64,
+}
+
+/// What a member is about to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// `execve(2)`, with the address of the path.
+    Execve {
+        /// Address of the path.
+        path: u64,
+    },
+    /// `execveat(2)`.
+    Execveat {
+        /// The directory, or `AT_FDCWD`.
+        directory: i32,
+        /// Address of the path.
+        path: u64,
+        /// `AT_*` flags.
+        flags: u32,
+    },
+    /// `arch_prctl(ARCH_SET_FS)`: a program at its start, or the stub of `enter`.
+    SetFs {
+        /// The second argument.
+        base: u64,
+        /// The third argument, which the kernel ignores.
+        extra: u64,
+    },
+    /// An `execve(2)` through the 32-bit interface.
+    ForeignExec,
+}
+
+/// What became of an answer or a descriptor for a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It arrived.
+    Done,
+    /// The call is no longer waiting: its thread was killed or interrupted.
+    Gone,
+}
+
+impl Listener {
+    /// Takes over a listener.
+    pub const fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Waits until a call is announced. `None` when no process with the filter is left.
+    ///
+    /// # Errors
+    /// Where the listener fails, which no member can cause.
+    pub fn wait(&self) -> Result<Option<Notification>> {
+        loop {
+            let mut ready = [PollFd::new(&self.fd, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other.step(|| "wait for members".into())?,
+            };
+            let events = ready[0].revents();
+            if !events.contains(PollFlags::IN) {
+                if events.intersects(PollFlags::HUP | PollFlags::ERR) {
+                    return Ok(None);
+                }
+                continue;
+            }
+            match self.receive() {
+                // The thread was killed between poll and here, or a signal came.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<Notification> {
+        // SAFETY: all zeros is a valid value of this plain struct, and the one the kernel asks for.
+        let mut raw: libc::seccomp_notif = unsafe { zeroed() };
+        // SAFETY: the kernel writes one `seccomp_notif`.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &mut raw) };
+        if result < 0 {
+            return Err(Error::new("receive a member's call", io::Error::last_os_error()));
+        }
+        let (arg, number) = (raw.data.args, i64::from(raw.data.nr));
+        let call = if raw.data.arch != AUDIT_ARCH_X86_64 || raw.data.nr as u32 & X32_BIT != 0 {
+            Call::ForeignExec
+        } else if number == libc::SYS_execve {
+            Call::Execve { path: arg[0] }
+        } else if number == libc::SYS_execveat {
+            Call::Execveat { directory: arg[0] as i32, path: arg[1], flags: arg[4] as u32 }
+        } else {
+            Call::SetFs { base: arg[1], extra: arg[2] }
+        };
+        Ok(Notification { id: raw.id, tid: Tid(raw.pid), call, return_address: raw.data.instruction_pointer })
+    }
+
+    /// Whether the call is still waiting. After opening a thing by thread id, this says that it is the thread's.
+    pub fn is_waiting(&self, notification: &Notification) -> bool {
+        let id = notification.id;
+        // SAFETY: the kernel reads one u64.
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+    }
+
+    /// Lets the kernel go on with the call.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub fn resume(&self, notification: &Notification) -> Result<Delivery> {
+        self.answer(notification, 0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)
+    }
+
+    /// Makes the call return 0 without being made.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub fn succeed(&self, notification: &Notification) -> Result<Delivery> {
+        self.answer(notification, 0, 0, 0)
+    }
+
+    /// Makes the call fail with an error number.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub fn fail(&self, notification: &Notification, errno: i32) -> Result<Delivery> {
+        self.answer(notification, 0, -errno, 0)
+    }
+
+    fn answer(&self, notification: &Notification, val: i64, error: i32, flags: u32) -> Result<Delivery> {
+        let response = libc::seccomp_notif_resp { id: notification.id, val, error, flags };
+        // SAFETY: the kernel reads one `seccomp_notif_resp`.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) };
+        delivery(result, "answer a member's call").map(|_| if result < 0 { Delivery::Gone } else { Delivery::Done })
+    }
+
+    /// Places a copy of a descriptor in the calling process, closed on exec. `None` where the call is gone.
+    ///
+    /// # Errors
+    /// Where the process has no descriptor left (`EMFILE`).
+    pub fn give(&self, notification: &Notification, fd: BorrowedFd<'_>) -> Result<Option<i32>> {
+        let request = libc::seccomp_notif_addfd {
+            id: notification.id,
+            flags: 0,
+            srcfd: fd.as_raw_fd() as u32,
+            newfd: 0,
+            newfd_flags: libc::O_CLOEXEC as u32,
+        };
+        // SAFETY: the kernel reads one `seccomp_notif_addfd`.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
+        delivery(result, "give a member a descriptor")
+    }
+}
+
+/// The result of a call about a waiting thread: `None` where that thread has gone.
+fn delivery(result: i32, step: &str) -> Result<Option<i32>> {
+    if result >= 0 {
+        return Ok(Some(result));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => Ok(None),
+        _ => Err(Error::new(step, error)),
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The kernel's structures must be the ones this was built for.
+const _: () = assert!(size_of::<libc::seccomp_notif>() == 80 && size_of::<libc::seccomp_notif_resp>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel does, over one call.
+    fn verdict(arch: u32, nr: u32, arg0: u32) -> u32 {
+        let (mut accumulator, mut at) = (0, 0);
+        loop {
+            let libc::sock_filter { code, jt, jf, k } = FILTER[at];
+            at += 1;
+            match code {
+                LOAD => accumulator = [nr, arch, 0, 0, arg0][k as usize / 4],
+                JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
+                RETURN => return k,
+                _ => panic!("unexpected instruction {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn exactly_program_starts_are_announced() {
+        let announced = |arch, nr| verdict(arch, nr, 0) == libc::SECCOMP_RET_USER_NOTIF;
+        let x86_64: Vec<u32> =
+            (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_X86_64, *nr)).collect();
+        assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
+        let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
+        assert_eq!(i386, [11, 358]);
+        assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
+    }
+
+    #[test]
+    fn only_setting_the_fs_base_is_announced_of_arch_prctl() {
+        for code in 0..0x6000 {
+            let expected = if code == 0x1002 { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
+            assert_eq!(verdict(AUDIT_ARCH_X86_64, 158, code), expected, "arch_prctl({code:#x})");
+        }
+    }
+}
