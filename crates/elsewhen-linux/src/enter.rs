@@ -186,7 +186,8 @@ impl Entrance {
 
     /// Lets an announced execution go on under trace and leaves the new program in the stub.
     ///
-    /// Blocks until the execution has succeeded or failed. All calls must come from one thread.
+    /// Blocks until the execution has succeeded or failed. All calls for one listener must come from one thread.
+    /// `before_release` is called when the session is over but its thread has not gone on yet.
     ///
     /// # Errors
     /// Before the execution: where the thread cannot be traced, and the call is still unanswered. After it: the
@@ -195,6 +196,7 @@ impl Entrance {
         &self,
         listener: &Listener,
         notification: &Notification,
+        before_release: impl FnOnce(),
     ) -> std::result::Result<Traced, Failed> {
         let thread = Running::seize(notification.tid).map_err(Failed::BeforeExec)?;
         listener.resume(notification).map_err(Failed::Listener)?;
@@ -203,11 +205,13 @@ impl Entrance {
         match thread.wait() {
             Event::Gone => Ok(Traced::NotExecuted),
             Event::Stopped(stopped, signal) => {
+                before_release();
                 stopped.detach(signal);
                 Ok(Traced::NotExecuted)
             }
             Event::Exec(stopped) => match self.leave_in_stub(&stopped) {
                 Ok(()) => {
+                    before_release();
                     stopped.detach(0);
                     Ok(Traced::Entered)
                 }

@@ -8,7 +8,7 @@
 //! - [`enter`]: placing all of it in a new program, before that program reads a clock;
 //! - [`trace`]: the short `ptrace(2)` session for programs that announce themselves in no other way;
 //! - [`remote`]: another process's memory;
-//! - [`process`]: forking, waiting, signals;
+//! - [`process`] and [`signals`]: forking, waiting, passing signals on;
 //! - [`probe`]: what this kernel and this user may do.
 //!
 //! This is the only crate of the host side with unsafe code. It knows no namespaces, dates or command lines;
@@ -26,6 +26,7 @@ pub mod program;
 pub mod redirect;
 pub mod remote;
 pub mod seccomp;
+pub mod signals;
 mod stub;
 pub mod trace;
 

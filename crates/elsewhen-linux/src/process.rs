@@ -123,6 +123,14 @@ pub struct Inheritance {
     ignored_sigpipe: bool,
 }
 
+impl Default for Inheritance {
+    /// No signal blocked, and SIGPIPE as it is by default.
+    fn default() -> Self {
+        // SAFETY: all zeros is the empty set.
+        Self { mask: unsafe { zeroed() }, ignored_sigpipe: false }
+    }
+}
+
 impl Inheritance {
     /// What this process has now: its signal mask, and whether it was started with SIGPIPE ignored.
     pub fn of_this_process() -> Self {
@@ -250,4 +258,86 @@ mod sigpipe {
     pub(super) fn was_ignored() -> bool {
         IGNORED.load(Ordering::Relaxed)
     }
+}
+
+/// Collects every child that has ended but `except`, without touching stops.
+pub fn reap_others(except: Option<u32>) {
+    loop {
+        // SAFETY: all zeros is a valid value of this plain struct.
+        let mut info: libc::siginfo_t = unsafe { zeroed() };
+        let peek = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the kernel writes one `siginfo_t`.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &mut info, peek) } != 0 {
+            return;
+        }
+        // SAFETY: `waitid` fills in the fields of a child's change, or leaves them zero.
+        let pid = unsafe { info.si_pid() } as u32;
+        if pid == 0 || Some(pid) == except {
+            return;
+        }
+        // SAFETY: the kernel writes one `siginfo_t`.
+        unsafe { libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOHANG) };
+    }
+}
+
+/// The descriptors above standard error that this process has now.
+pub fn inherited_descriptors() -> Vec<i32> {
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let numbers = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // The folder's own descriptor is in the list, and closed by the time it is returned.
+    numbers.filter(|fd| *fd > 2 && std::fs::metadata(format!("/proc/self/fd/{fd}")).is_ok()).collect()
+}
+
+/// Closes descriptors that this process was started with and does not use itself.
+///
+/// They must be numbers from [`inherited_descriptors`], called before this process opened any of its own.
+pub fn close_inherited(descriptors: &[i32]) {
+    for fd in descriptors {
+        // SAFETY: nothing in this process owns these: they were open before it ran any code.
+        unsafe { libc::close(*fd) };
+    }
+}
+
+/// Replaces a standard stream by `/dev/null`.
+///
+/// # Errors
+/// Where there is no `/dev/null`.
+pub fn silence(stream: i32) -> Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").step(|| "open /dev/null".into())?;
+    // SAFETY: both descriptors are open, and standard streams are shared by everyone, owned by no one.
+    let result = unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&null), stream) };
+    if result < 0 { Err(Error::new("replace a standard stream", io::Error::last_os_error())) } else { Ok(()) }
+}
+
+/// Puts this process into a process group of its own (`setpgid(2)`).
+///
+/// # Errors
+/// Where it leads a session.
+pub fn own_process_group() -> Result<()> {
+    rustix::process::setpgid(None, None).step(|| "make a process group".into())
+}
+
+/// The process group of this process.
+pub fn process_group() -> i32 {
+    rustix::process::getpgrp().as_raw_nonzero().get()
+}
+
+/// Makes orphans among this process's descendants its children (`PR_SET_CHILD_SUBREAPER`).
+///
+/// # Errors
+/// Never, on kernels since 3.4.
+pub fn adopt_orphans() -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step(|| "adopt orphans".into())
+}
+
+/// Names this thread, as `ps -L` and `top` show it.
+pub fn set_name(name: &std::ffi::CStr) {
+    // Only a bad address fails.
+    let _ = rustix::thread::set_name(name);
+}
+
+/// Ends this process at once, without running anything else of it: for a forked child.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(code) }
 }

@@ -215,6 +215,49 @@ impl TimensPage {
     }
 }
 
+/// A page's contents at one moment, read from another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The namespace's name, without padding.
+    pub name: [u8; NAME_MAX],
+    /// The maps of every timeline.
+    pub maps: [Map; TIMELINES],
+}
+
+impl Snapshot {
+    /// Decodes the bytes of a page; `None` where they are not one of this version. A page that changed while it
+    /// was copied may decode to a mix: copy twice and compare where that matters.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let u64_at = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let i64_at = |at: usize| Some(u64_at(at)? as i64);
+        let affine_at =
+            |at: usize| Some(Affine { host_ns: i64_at(at)?, member_ns: i64_at(at + 8)?, mult: u64_at(at + 16)? });
+        if u64_at(0)? != PAGE_MAGIC || u32_at(8)? != PAGE_VERSION {
+            return None;
+        }
+        let offsets = core::mem::offset_of!(TimensPage, offsets);
+        let copy = (u32_at(offsets)? & 1) as usize;
+        let line = offsets + copy * size_of::<Offsets>();
+        let mut maps = [Map::Offset(Split { sec: 0, nsec: 0 }); TIMELINES];
+        for (place, map) in maps.iter_mut().enumerate() {
+            let nsec = u32_at(line + core::mem::offset_of!(Offsets, nsec) + 4 * place)?;
+            *map = if nsec == AFFINE {
+                let pivot = copy * TIMELINES + place;
+                let at = core::mem::offset_of!(TimensPage, pivots) + pivot * size_of::<SharedPivot>();
+                Map::Pivot(Pivot {
+                    at_host_ns: i64_at(at)?,
+                    before: affine_at(at + core::mem::offset_of!(SharedPivot, before))?,
+                    after: affine_at(at + core::mem::offset_of!(SharedPivot, after))?,
+                })
+            } else {
+                Map::Offset(Split { sec: i64_at(line + core::mem::offset_of!(Offsets, sec) + 8 * place)?, nsec })
+            };
+        }
+        Some(Self { name: bytes.get(16..16 + NAME_MAX)?.try_into().ok()?, maps })
+    }
+}
+
 impl SharedPivot {
     #[inline(always)]
     fn load(&self) -> Pivot {

@@ -1,1 +1,40 @@
-//! placeholder
+//! Time namespaces for Linux in user space: any program, with everything it starts, in its own time.
+//!
+//! A [`Namespace`] holds an offset, a rate or a freeze for each of the host's clocks. A [`Command`] started in it
+//! reads those clocks through the vDSO, at nearly the host's speed, and so does every program that it starts,
+//! however it was linked. [`Namespace::set`] changes the clocks of all of them at once.
+//!
+//! What it does: `clock_gettime`, `gettimeofday`, `time` and `clock_getres` by the vDSO, for dynamic and static
+//! programs of any libc or none. What it does not do: change what raw system calls return, or when waits end. See
+//! `LIMITATIONS.md`.
+//!
+//! ```
+//! use elsewhen::{Family, Namespace, Rate, Spec};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let namespace = Namespace::new(&Spec::new().at("2030-01-01T00:00:00Z".parse()?).rate(Rate::from_f64(10.0)?))?;
+//! let mut child = namespace.command("sleep").arg("0.1").spawn()?;
+//! namespace.set(&Spec::new().freeze(Family::Realtime))?;
+//! assert!(child.wait()?.success());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! x86-64 Linux 5.9 or newer.
+
+#![forbid(unsafe_code)]
+
+mod command;
+pub mod doctor;
+mod error;
+mod namespace;
+mod plan;
+pub mod spec;
+mod supervisor;
+
+pub use command::{Child, Command, Reaper};
+pub use elsewhen_linux::process::{Change, Inheritance, PidFd};
+pub use error::{Error, Result};
+pub use jiff::{SignedDuration, Timestamp};
+pub use namespace::Namespace;
+pub use spec::{Clocks, Family, Rate, Spec};

@@ -1,0 +1,130 @@
+//! What can be typed: parser, help, completions and the manual come from these definitions.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// Run any program in its own time: offset, rate and freeze per clock, without root, LD_PRELOAD or a kernel patch.
+#[derive(Debug, Parser)]
+#[command(name = "elsewhen", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit status: the program's own, 128+N if signal N ended it, 125 if elsewhen failed, 126 if the \
+                        program cannot be run or entered, 127 if it was not found."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Sub,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sub {
+    /// Run a program, and everything it starts, in a new time namespace
+    Run(Run),
+    /// Run a program with a specification of faketime(1)
+    Faketime(Faketime),
+    /// Say what would and would not be intercepted, here or for a program or process, and why
+    Doctor(Doctor),
+    /// Print the clocks that this process reads
+    #[command(hide = true)]
+    Clocks,
+    /// Print completions for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
+}
+
+/// `elsewhen run`
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  elsewhen run --at 2038-01-19T03:14:00Z -- date\n  \
+    elsewhen run --offset -1.5h -- make test\n  elsewhen run --at '2030-01-01 09:00' --rate 60 -- ./server\n  \
+    elsewhen run --freeze -- date\n\n\
+    A date, an offset or a freeze without a clock moves realtime only (and TAI, which goes with it). A rate without \
+    a clock applies to all clocks.")]
+pub(crate) struct Run {
+    /// Date at which the realtime clock starts: RFC 3339, YYYY-MM-DD[ hh:mm[:ss]] in local time or with a zone
+    /// behind it, or @SECONDS since 1970
+    #[arg(long, value_name = "DATE", allow_hyphen_values = true)]
+    pub(crate) at: Option<String>,
+
+    /// Distance of a clock (realtime, monotonic, boottime, all; without one realtime) from the host's: 90, -1.5h,
+    /// 2h45m, 10d, 2w, 1y, 300ms. Can be repeated
+    #[arg(long, value_name = "[CLOCK=]DURATION", allow_hyphen_values = true)]
+    pub(crate) offset: Vec<String>,
+
+    /// Seconds that a clock (without one: every clock) counts in a second, from 1/1000 to 1000. Can be repeated
+    #[arg(long, value_name = "[CLOCK=]RATE", allow_hyphen_values = true)]
+    pub(crate) rate: Vec<String>,
+
+    /// Stop a clock (without one: realtime) where it starts. Can be repeated. Waits still take their time
+    #[arg(long, value_name = "CLOCK", num_args = 0..=1, require_equals = true, default_missing_value = "realtime")]
+    pub(crate) freeze: Vec<String>,
+
+    /// Name of the namespace, for people and tools
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// The program and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `elsewhen faketime`
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  elsewhen faketime '2030-12-24 20:30:00' date\n  \
+    elsewhen faketime 'last friday 5 pm' date\n  elsewhen faketime -f '+2d x10' ./server\n  \
+    elsewhen faketime -f '@2000-01-01 11:12:13' date\n\n\
+    As in faketime, an absolute date with -f stops the clock, and '@' lets it run from that date. Unlike faketime, \
+    a specification without a rate leaves the monotonic clock alone.")]
+pub(crate) struct Faketime {
+    /// The specification is in the advanced syntax: -15d, +2d x10, @2020-12-24 20:30:00, 2020-12-24 20:30:00
+    #[arg(short = 'f')]
+    pub(crate) advanced: bool,
+
+    /// Accepted for faketime's sake: every program may have threads
+    #[arg(short = 'm', hide = true)]
+    pub(crate) threads: bool,
+
+    /// Accepted for faketime's sake: the monotonic clock is left alone anyway
+    #[arg(long, hide = true)]
+    pub(crate) exclude_monotonic: bool,
+
+    /// The time that the program sees
+    #[arg(value_name = "SPEC", allow_hyphen_values = true)]
+    pub(crate) spec: String,
+
+    /// The program and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `elsewhen doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// A program (path, or name in PATH) or the id of a process; without one, this machine
+    #[arg(value_name = "CMD|PID")]
+    pub(crate) target: Option<String>,
+}
+
+/// Writes one manual page with every subcommand in it.
+pub(crate) fn write_manual(to: &mut impl Write) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    to.write_all(&page)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        let name = sub.get_name().to_uppercase();
+        writeln!(to, ".SH \"ELSEWHEN {name}\"")?;
+        let manual = clap_mangen::Man::new(sub.clone());
+        manual.render_synopsis_section(to)?;
+        manual.render_description_section(to)?;
+        manual.render_options_section(to)?;
+        manual.render_extra_section(to)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What was asked of a namespace: pure data, per family of clocks.
+
+use super::{Clocks, Family, GrammarError, Rate};
+use elsewhen_vdso::page::NAME_MAX;
+use jiff::{SignedDuration, Timestamp};
+
+/// Where the clocks of a new namespace are to be and how fast they run, or what to change of a live one.
+///
+/// Each family of clocks has a position (a date, or an offset from the host) and a pace (a rate, or frozen), and
+/// each of the two can be left alone. A later call for the same family replaces an earlier one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spec {
+    families: [(Option<Position>, Option<Pace>); 3],
+    name: Option<String>,
+}
+
+/// Where a clock is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// REALTIME at this many nanoseconds since 1970.
+    At { realtime_ns: i64 },
+    /// This far from the host's clock.
+    Offset { ns: i64 },
+}
+
+/// How fast a clock runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// So many seconds a second.
+    Rate(Rate),
+    /// Not at all.
+    Frozen,
+}
+
+impl Spec {
+    /// Asks for nothing: every clock as it is.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts REALTIME (and TAI, at its usual distance) at a date, from 1970 to 2262.
+    #[must_use]
+    pub fn at(mut self, date: Timestamp) -> Self {
+        // A date that nanoseconds cannot hold saturates, and is refused with the range when it is applied.
+        let realtime_ns = i64::try_from(date.as_nanosecond()).unwrap_or(i64::MIN);
+        self.families[Family::Realtime as usize].0 = Some(Position::At { realtime_ns });
+        self
+    }
+
+    /// Puts clocks at a distance from the host's.
+    #[must_use]
+    pub fn offset(mut self, clocks: impl Into<Clocks>, offset: SignedDuration) -> Self {
+        let limit = if offset.is_negative() { i64::MIN } else { i64::MAX };
+        let ns = i64::try_from(offset.as_nanos()).unwrap_or(limit);
+        self.each(clocks.into(), |family| family.0 = Some(Position::Offset { ns }));
+        self
+    }
+
+    /// Runs every clock at a rate. A rate that differs between clocks breaks programs that use several, so this is
+    /// what is usually wanted.
+    #[must_use]
+    pub fn rate(self, rate: Rate) -> Self {
+        self.rate_of(Clocks::ALL, rate)
+    }
+
+    /// Runs some clocks at a rate.
+    #[must_use]
+    pub fn rate_of(mut self, clocks: impl Into<Clocks>, rate: Rate) -> Self {
+        self.each(clocks.into(), |family| family.1 = Some(Pace::Rate(rate)));
+        self
+    }
+
+    /// Stops clocks where they are. A program that waits by reading a stopped MONOTONIC clock over and over waits
+    /// for ever, so stop REALTIME alone unless you mean that.
+    #[must_use]
+    pub fn freeze(mut self, clocks: impl Into<Clocks>) -> Self {
+        self.each(clocks.into(), |family| family.1 = Some(Pace::Frozen));
+        self
+    }
+
+    /// Lets clocks run at the host's pace again.
+    #[must_use]
+    pub fn thaw(self, clocks: impl Into<Clocks>) -> Self {
+        self.rate_of(clocks, Rate::ONE)
+    }
+
+    /// Names the namespace.
+    ///
+    /// # Errors
+    /// Where the name is not 1 to 32 letters, digits, `.`, `_` or `-`, the first a letter or digit.
+    pub fn with_name(mut self, name: &str) -> Result<Self, GrammarError> {
+        let fits = (1..=NAME_MAX).contains(&name.len())
+            && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if !fits {
+            return Err(GrammarError::new(format!(
+                "invalid name {name:?}: expected 1 to {NAME_MAX} letters, digits, '.', '_' or '-', the first a letter or digit"
+            )));
+        }
+        self.name = Some(name.to_owned());
+        Ok(self)
+    }
+
+    /// The name, if one was given.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Whether no clock is asked to differ.
+    pub fn is_empty(&self) -> bool {
+        self.families.iter().all(|family| *family == (None, None))
+    }
+
+    pub(crate) fn of(&self, family: Family) -> (Option<Position>, Option<Pace>) {
+        self.families[family as usize]
+    }
+
+    fn each(&mut self, clocks: Clocks, mut change: impl FnMut(&mut (Option<Position>, Option<Pace>))) {
+        for family in Family::ALL {
+            if clocks.contains(family) {
+                change(&mut self.families[family as usize]);
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The supervisor of a tree of members: told of every program they start, it examines the program, lets it be
+//! entered, or refuses it.
+//!
+//! One thread serves the listener for as long as a member lives. A second thread, started when the first program
+//! needs it, traces executions; it is apart because an execution can take as long as a slow file system does.
+
+use crate::error::{Error, Result};
+use crate::namespace::Inner;
+use elsewhen_linux::enter::{Failed, Progress};
+use elsewhen_linux::process;
+use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
+use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
+use elsewhen_linux::seccomp::{Call, Listener, Notification};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// What a refused execution returns to its caller: "Operation not permitted".
+const REFUSED: i32 = 1;
+/// `AT_EMPTY_PATH`.
+const AT_EMPTY_PATH: u32 = 0x1000;
+
+/// The handle that the starter of a tree keeps.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    gate: Arc<Gate>,
+    start: Arc<Mutex<StartLog>>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// What happened before the first program ran.
+#[derive(Debug, Default)]
+struct StartLog {
+    /// Why the filter could not be loaded.
+    filter: Option<elsewhen_linux::Error>,
+    /// Why a program was refused.
+    refusal: Option<String>,
+    running: bool,
+}
+
+/// Keeps whoever waits for children and whoever traces an execution out of each other's way.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    session: Mutex<()>,
+    /// The thread whose execution is traced.
+    traced: Mutex<Option<Tid>>,
+}
+
+impl Gate {
+    /// Runs `wait` while no execution is traced.
+    pub(crate) fn closed<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let _session = lock(&self.session);
+        wait()
+    }
+}
+
+impl Supervisor {
+    /// Starts the thread. It takes the listener from `socket` when the first program's process has sent it.
+    pub(crate) fn start(namespace: Arc<Inner>, socket: OwnedFd) -> Result<Self> {
+        let (gate, start) = (Arc::<Gate>::default(), Arc::<Mutex<StartLog>>::default());
+        let worker = (Arc::clone(&gate), Arc::clone(&start));
+        let body = move || {
+            let (gate, start) = worker;
+            match process::receive_listener(&socket) {
+                Ok(Some(listener)) => {
+                    drop(socket);
+                    Server { namespace, listener: Arc::new(Listener::new(listener)), gate, start, tracer: None }
+                        .serve();
+                }
+                Ok(None) => {}
+                Err(error) => lock(&start).filter = Some(error),
+            }
+        };
+        let thread = thread::Builder::new().name("elsewhen".into()).spawn(body);
+        let thread = thread.map_err(|error| Error::setup(format!("start the supervisor: {error}")))?;
+        Ok(Self { gate, start, thread })
+    }
+
+    pub(crate) fn gate(&self) -> Arc<Gate> {
+        lock(&self.start).running = true;
+        Arc::clone(&self.gate)
+    }
+
+    /// Waits until no member is left.
+    pub(crate) fn join(self) {
+        // A panic of the thread has been reported by itself.
+        let _ = self.thread.join();
+    }
+
+    /// Why the first program could not be started, given what the standard library says.
+    pub(crate) fn explain(self, shown: &str, error: &io::Error) -> Error {
+        // The process is gone, so the thread ends by itself, having written down what it knows.
+        let _ = self.thread.join();
+        let mut start = lock(&self.start);
+        if let Some(filter) = start.filter.take() {
+            return Error::setup(match filter.raw_os_error().map(io::Error::from_raw_os_error).map(|e| e.kind()) {
+                Some(io::ErrorKind::ResourceBusy) => format!(
+                    "cannot supervise {shown}: this process is already in a time namespace, or under another \
+                     seccomp listener; start the program from outside"
+                ),
+                Some(io::ErrorKind::InvalidInput) => format!(
+                    "cannot supervise {shown}: this kernel has no seccomp listeners (Linux 5.9 has; gVisor has not)"
+                ),
+                _ => format!("cannot supervise {shown}: {filter}"),
+            });
+        }
+        if let Some(refusal) = start.refusal.take() {
+            return Error::refused(refusal);
+        }
+        let text = error.to_string();
+        let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found(format!("cannot run {shown}: {text}")),
+            _ => Error::cannot_run(format!("cannot run {shown}: {text}")),
+        }
+    }
+}
+
+/// The serving side.
+struct Server {
+    namespace: Arc<Inner>,
+    listener: Arc<Listener>,
+    gate: Arc<Gate>,
+    start: Arc<Mutex<StartLog>>,
+    tracer: Option<Sender<(Notification, Program)>>,
+}
+
+impl Server {
+    /// Serves until no member is left.
+    fn serve(mut self) {
+        loop {
+            match self.listener.wait() {
+                Ok(Some(notification)) => {
+                    if let Err(error) = self.handle(&notification) {
+                        self.namespace.report(&error.to_string());
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.namespace.report(&format!("the supervisor ends, members can start no more programs: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, notification: &Notification) -> elsewhen_linux::Result<()> {
+        let (directory, path, flags) = match notification.call {
+            Call::SetFs { base, extra } => return self.advance(notification, base, extra),
+            Call::Execve { path } => (AT_FDCWD, path, 0),
+            Call::Execveat { directory, path, flags } => (directory, path, flags),
+            Call::ForeignExec => {
+                let reason = "the call came through the 32-bit interface, whose programs cannot be entered";
+                return self.refuse(notification, "a program", reason);
+            }
+        };
+        if notification.tid.0 == 0 {
+            let reason = "its process lies in a PID namespace that is not visible to the supervisor";
+            return self.refuse(notification, "a program", reason);
+        }
+        let Ok(path) = RemoteMemory::open(notification.tid).and_then(|memory| memory.read_path(RemoteAddr(path)))
+        else {
+            // A bad address is the kernel's to answer; memory that may not be read is not.
+            return self.trace(notification, None);
+        };
+        if !self.listener.is_waiting(notification) {
+            return Ok(());
+        }
+        let program = Caller(notification.tid).examine(directory, &path, flags & AT_EMPTY_PATH != 0);
+        match &program.entry {
+            Entry::Refused(reason) => self.refuse(notification, &program.path.display().to_string(), reason),
+            Entry::AtTlsSetup | Entry::Kernel => self.listener.resume(notification).map(drop),
+            Entry::Traced => self.trace(notification, Some(program)),
+        }
+    }
+
+    fn advance(&self, notification: &Notification, base: u64, extra: u64) -> elsewhen_linux::Result<()> {
+        let page = &self.namespace.page;
+        let shown = program_of(notification.tid);
+        match self.namespace.entrance.advance(&self.listener, notification, base, extra, page)? {
+            Progress::Going => {}
+            Progress::Killed(error) => {
+                let tid = notification.tid.0;
+                self.namespace.report(&format!("{shown} (process {tid}) could not be entered and was killed: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, notification: &Notification, shown: &str, reason: &str) -> elsewhen_linux::Result<()> {
+        refuse(&self.namespace, &self.start, &self.listener, notification, shown, reason)
+    }
+
+    /// Hands the execution to the tracer, unless that is tracing its thread already: then an earlier execution
+    /// has failed, and the session goes on to this one.
+    fn trace(&mut self, notification: &Notification, program: Option<Program>) -> elsewhen_linux::Result<()> {
+        if *lock(&self.gate.traced) == Some(notification.tid) {
+            return self.listener.resume(notification).map(drop);
+        }
+        let program = program.unwrap_or(Program {
+            path: "a program".into(),
+            entry: Entry::Traced,
+            kind: "a program that cannot be looked up".into(),
+        });
+        let tracer = self.tracer.get_or_insert_with(|| {
+            let (sender, receiver) = channel();
+            let tracer = Tracer {
+                namespace: Arc::clone(&self.namespace),
+                listener: Arc::clone(&self.listener),
+                gate: Arc::clone(&self.gate),
+                start: Arc::clone(&self.start),
+            };
+            thread::spawn(move || {
+                for (notification, program) in receiver {
+                    tracer.enter(&notification, &program);
+                }
+            });
+            sender
+        });
+        // The tracer ends only with this value.
+        let _ = tracer.send((*notification, program));
+        Ok(())
+    }
+}
+
+/// The tracing side.
+struct Tracer {
+    namespace: Arc<Inner>,
+    listener: Arc<Listener>,
+    gate: Arc<Gate>,
+    start: Arc<Mutex<StartLog>>,
+}
+
+impl Tracer {
+    fn enter(&self, notification: &Notification, program: &Program) {
+        let _session = lock(&self.gate.session);
+        *lock(&self.gate.traced) = Some(notification.tid);
+        let result = self.namespace.entrance.enter_traced(&self.listener, notification, || {
+            // From here on the thread's next execution is a new one.
+            *lock(&self.gate.traced) = None;
+        });
+        *lock(&self.gate.traced) = None;
+        let shown = program.path.display().to_string();
+        let told = match result {
+            Ok(_) => Ok(()),
+            Err(Failed::BeforeExec(error)) => {
+                let reason = format!("it is {}, to be entered in a trace of its start: {error}", program.kind);
+                refuse(&self.namespace, &self.start, &self.listener, notification, &shown, &reason)
+            }
+            Err(Failed::Listener(error)) => Err(error),
+            Err(Failed::AfterExec(error)) => {
+                self.namespace.report(&format!("{shown} could not be entered and was killed: {error}"));
+                Ok(())
+            }
+        };
+        if let Err(error) = told {
+            self.namespace.report(&error.to_string());
+        }
+    }
+}
+
+/// Refuses an announced execution, loudly.
+fn refuse(
+    namespace: &Inner,
+    start: &Mutex<StartLog>,
+    listener: &Listener,
+    notification: &Notification,
+    shown: &str,
+    reason: &str,
+) -> elsewhen_linux::Result<()> {
+    let message = format!("cannot enter {shown}: {reason}");
+    {
+        let mut start = lock(start);
+        if start.running {
+            drop(start);
+            namespace.report(&message);
+        } else {
+            // The first program: its starter gets the reason as the error.
+            start.refusal = Some(message);
+        }
+    }
+    listener.fail(notification, REFUSED).map(drop)
+}
+
+/// The program that a process runs, for people.
+fn program_of(tid: Tid) -> String {
+    std::fs::read_link(format!("/proc/{}/exe", tid.0)).map_or("a program".into(), |path| path.display().to_string())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
