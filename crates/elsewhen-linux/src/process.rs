@@ -283,9 +283,12 @@ pub fn reap_others(except: Option<u32>) {
 /// The descriptors above standard error that this process has now.
 pub fn inherited_descriptors() -> Vec<i32> {
     let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let numbers = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    // The folder's own descriptor is in the list, and closed by the time it is returned.
-    numbers.filter(|fd| *fd > 2 && std::fs::metadata(format!("/proc/self/fd/{fd}")).is_ok()).collect()
+    let numbers: Vec<i32> = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The folder's own descriptor was in the list, and is closed by now.
+    numbers
+        .into_iter()
+        .filter(|fd| *fd > 2 && std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok())
+        .collect()
 }
 
 /// Closes descriptors that this process was started with and does not use itself.
