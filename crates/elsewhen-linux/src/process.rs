@@ -13,6 +13,8 @@ use std::mem::{MaybeUninit, zeroed};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// How a process ended or paused, as `waitpid(2)` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,21 +154,54 @@ impl Inheritance {
     }
 }
 
-/// Makes the command's process load the members' filter before it executes its program, and send the listener
-/// to the other end of `socket`.
-pub fn filter_before_exec(command: &mut Command, socket: OwnedFd, inheritance: Inheritance) {
-    let hook = move || {
-        let result = seccomp::install();
-        let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-        send_listener(&socket, errno, result.as_ref().ok())?;
-        inheritance.apply();
-        result.map(drop)
-    };
-    // SAFETY: the hook only makes system calls: no allocation, no locks.
-    unsafe { command.pre_exec(hook) };
+/// Where a command's processes send their listeners: a socket that changes from one start to the next.
+#[derive(Clone, Debug)]
+pub struct ListenerSocket(Arc<AtomicI32>);
+
+impl ListenerSocket {
+    /// Makes every process of the command load the members' filter before it executes its program, and send the
+    /// listener to the socket of its [`start`](Self::start).
+    pub fn of(command: &mut Command, inheritance: Inheritance) -> Self {
+        let slot = Self(Arc::new(AtomicI32::new(-1)));
+        let socket = slot.clone();
+        let hook = move || {
+            let result = seccomp::install();
+            let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+            socket.send(errno, result.as_ref().ok())?;
+            inheritance.apply();
+            result.map(drop)
+        };
+        // SAFETY: the hook only makes system calls: no allocation, no locks.
+        unsafe { command.pre_exec(hook) };
+        slot
+    }
+
+    /// Starts a process of the command with a new socket, whose other end is returned.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub fn start<T>(&self, start: impl FnOnce(OwnedFd) -> T) -> Result<T> {
+        let (ours, theirs) = socket_pair()?;
+        self.0.store(std::os::fd::AsRawFd::as_raw_fd(&theirs), Ordering::Relaxed);
+        let started = start(ours);
+        self.0.store(-1, Ordering::Relaxed);
+        // Closing this process's copy of the child's end lets the other one hear of a child that died.
+        drop(theirs);
+        Ok(started)
+    }
+
+    /// In the new process: sends the listener, or why there is none. Async-signal-safe.
+    fn send(&self, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
+        let socket = self.0.load(Ordering::Relaxed);
+        if socket < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: `start` holds the socket open until the process has been started, and this is that process.
+        send_listener(unsafe { BorrowedFd::borrow_raw(socket) }, errno, listener)
+    }
 }
 
-fn send_listener(socket: &OwnedFd, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
+fn send_listener(socket: BorrowedFd<'_>, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = listener.map(|listener| [listener.as_fd()]);
@@ -177,7 +212,7 @@ fn send_listener(socket: &OwnedFd, errno: i32, listener: Option<&OwnedFd>) -> io
     Ok(())
 }
 
-/// Receives the listener that [`filter_before_exec`] sends; `None` where the process ended before it did.
+/// Receives the listener that a [`ListenerSocket`] sends; `None` where the process ended before it did.
 ///
 /// # Errors
 /// The reason for which the process could not load the filter.

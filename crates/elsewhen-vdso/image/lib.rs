@@ -17,7 +17,7 @@
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod clock;
 #[path = "../src/latch.rs"]
-#[expect(dead_code, reason = "members never publish")]
+#[expect(dead_code, reason = "members never publish, only read")]
 mod latch;
 #[path = "../src/page.rs"]
 #[expect(dead_code, reason = "members never publish")]

@@ -4,11 +4,13 @@
 //! newer reading could step a clock back when a rate is lowered.
 
 use crate::TIME_CLOCK;
-use crate::clock::RawClockId;
+use crate::clock::{RawClockId, TIMELINES};
 use crate::host::{ClockFn, Timespec, Timeval, Timezone, sys_timezone};
+use crate::latch::Ticket;
 use crate::page::{AFFINE, TimensPage};
 use crate::transform::{HostNs, NSEC_PER_SEC, RATE_ONE, RATE_SHIFT, Split};
 use core::hint::cold_path;
+use core::mem::MaybeUninit;
 
 /// The namespace's page, which whoever maps the image maps right before it.
 #[inline(always)]
@@ -25,52 +27,99 @@ fn page() -> &'static TimensPage {
 
 /// `clock_gettime(2)`.
 ///
+/// Everything rare is a call at the end, so that the common way keeps few registers over the host's function.
+///
 /// # Safety
 /// As `clock_gettime(2)`; `host` is the host's function of that name.
 #[inline(always)]
 pub(crate) unsafe fn clock_gettime(clock: RawClockId, time: *mut Timespec, host: ClockFn) -> i32 {
-    let place = clock.place();
     let page = page();
-    loop {
-        let ticket = page.begin();
-        let Some((offset_sec, offset_nsec)) = page.offset(ticket, place) else {
-            cold_path();
-            // Not a clock that a namespace moves.
-            // SAFETY: the caller's promise, passed on.
-            return unsafe { host(clock.0, time) };
-        };
+    if clock.place() >= TIMELINES {
+        cold_path();
+        // Not a clock that a namespace moves.
         // SAFETY: the caller's promise, passed on.
-        let result = unsafe { host(clock.0, time) };
-        if result != 0 {
-            cold_path();
-            return result;
-        }
-        // SAFETY: the host has just written there.
-        let host_sec = unsafe { (*time).sec };
-        // SAFETY: as above.
-        let host_nsec = unsafe { (*time).nsec };
-        let (sec, nsec) = if offset_nsec == AFFINE {
-            cold_path();
-            let Some(pivot) = page.pivot(ticket, place) else { return result };
-            let host_ns = HostNs(host_sec.wrapping_mul(NSEC_PER_SEC).wrapping_add(host_nsec));
-            let split = Split::from_ns(pivot.to_member(host_ns).0);
-            (split.sec, i64::from(split.nsec))
-        } else {
-            let nsec = host_nsec + i64::from(offset_nsec);
-            let carry = nsec >= NSEC_PER_SEC;
-            let sec = host_sec.wrapping_add(offset_sec);
-            (sec.wrapping_add(i64::from(carry)), if carry { nsec - NSEC_PER_SEC } else { nsec })
-        };
-        if !page.holds(ticket) {
-            cold_path();
-            continue;
-        }
-        // SAFETY: as above.
-        unsafe { (*time).sec = sec };
-        // SAFETY: as above.
-        unsafe { (*time).nsec = nsec };
-        return 0;
+        return unsafe { host(clock.0, time) };
     }
+    let ticket = page.begin();
+    // SAFETY: the caller's promise, passed on.
+    let result = unsafe { host(clock.0, time) };
+    if result != 0 {
+        cold_path();
+        return result;
+    }
+    let Some((offset_sec, offset_nsec)) = page.offset(ticket, clock.place()) else { return 0 };
+    if offset_nsec == AFFINE {
+        cold_path();
+        // SAFETY: the caller's promise, passed on; the host has just written there.
+        return unsafe { apply_affine(clock.0, time, host, ticket) };
+    }
+    // SAFETY: the host has just written there.
+    let host_sec = unsafe { (*time).sec };
+    // SAFETY: as above.
+    let host_nsec = unsafe { (*time).nsec };
+    let nsec = host_nsec + i64::from(offset_nsec);
+    let carry = nsec >= NSEC_PER_SEC;
+    let sec = host_sec.wrapping_add(offset_sec).wrapping_add(i64::from(carry));
+    let nsec = if carry { nsec - NSEC_PER_SEC } else { nsec };
+    if !page.holds(ticket) {
+        cold_path();
+        // SAFETY: the caller's promise, passed on.
+        return unsafe { again(clock.0, time, host) };
+    }
+    // SAFETY: as above.
+    unsafe { (*time).sec = sec };
+    // SAFETY: as above.
+    unsafe { (*time).nsec = nsec };
+    0
+}
+
+/// Applies a clock's pivot to the host's reading in `time`, taken under `ticket`.
+///
+/// # Safety
+/// As [`clock_gettime`], and `time` has been written.
+#[inline(never)]
+unsafe extern "C" fn apply_affine(clock: i32, time: *mut Timespec, host: ClockFn, ticket: Ticket) -> i32 {
+    let page = page();
+    let Some(pivot) = page.pivot(ticket, RawClockId(clock).place()) else { return 0 };
+    // SAFETY: the caller's promise.
+    let host_sec = unsafe { (*time).sec };
+    // SAFETY: the caller's promise.
+    let host_nsec = unsafe { (*time).nsec };
+    let host_ns = HostNs(host_sec.wrapping_mul(NSEC_PER_SEC).wrapping_add(host_nsec));
+    let map = if host_ns.0 < pivot.at_host_ns {
+        cold_path();
+        pivot.before
+    } else {
+        pivot.after
+    };
+    let split = match map.to_split_quick(host_ns) {
+        Some(split) => split,
+        None => {
+            cold_path();
+            Split::from_ns(map.to_member(host_ns).0)
+        }
+    };
+    if !page.holds(ticket) {
+        cold_path();
+        // SAFETY: the caller's promise, passed on.
+        return unsafe { again(clock, time, host) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { (*time).sec = split.sec };
+    // SAFETY: the caller's promise.
+    unsafe { (*time).nsec = i64::from(split.nsec) };
+    0
+}
+
+/// Reads once more, because a writer was faster.
+///
+/// # Safety
+/// As [`clock_gettime`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn again(clock: i32, time: *mut Timespec, host: ClockFn) -> i32 {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { clock_gettime(RawClockId(clock), time, host) }
 }
 
 /// `gettimeofday(2)`, from the same reading as `clock_gettime`, so that the two can be compared.
@@ -80,13 +129,15 @@ pub(crate) unsafe fn clock_gettime(clock: RawClockId, time: *mut Timespec, host:
 #[inline(always)]
 pub(crate) unsafe fn gettimeofday(time: *mut Timeval, zone: *mut Timezone, host: ClockFn) -> i32 {
     if !time.is_null() {
-        let mut now = Timespec { sec: 0, nsec: 0 };
+        let mut now = MaybeUninit::<Timespec>::uninit();
         // SAFETY: `now` is ours, and `host` is what the caller promised.
-        let result = unsafe { clock_gettime(RawClockId(0), &mut now, host) };
+        let result = unsafe { clock_gettime(RawClockId(0), now.as_mut_ptr(), host) };
         if result != 0 {
             cold_path();
             return result;
         }
+        // SAFETY: a reading that succeeded has been written.
+        let now = unsafe { now.assume_init_ref() };
         // SAFETY: the caller's promise.
         unsafe { (*time).sec = now.sec };
         // SAFETY: the caller's promise.
@@ -106,18 +157,20 @@ pub(crate) unsafe fn gettimeofday(time: *mut Timeval, zone: *mut Timezone, host:
 /// As `time(2)`; `host` is the host's `clock_gettime`.
 #[inline(always)]
 pub(crate) unsafe fn time(time: *mut i64, host: ClockFn) -> i64 {
-    let mut now = Timespec { sec: 0, nsec: 0 };
+    let mut now = MaybeUninit::<Timespec>::uninit();
     // SAFETY: `now` is ours, and `host` is what the caller promised.
-    let result = unsafe { clock_gettime(RawClockId(TIME_CLOCK as i32), &mut now, host) };
+    let result = unsafe { clock_gettime(RawClockId(TIME_CLOCK as i32), now.as_mut_ptr(), host) };
     if result != 0 {
         cold_path();
         return i64::from(result);
     }
+    // SAFETY: a reading that succeeded has been written.
+    let sec = unsafe { now.assume_init_ref() }.sec;
     if !time.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { *time = now.sec };
+        unsafe { *time = sec };
     }
-    now.sec
+    sec
 }
 
 /// `clock_getres(2)`: the host's resolution, scaled where the clock has a rate, and never below a nanosecond.

@@ -31,6 +31,7 @@ impl Orderings for Strong {}
 pub struct Latch(AtomicU32);
 
 /// The counter as a reader found it; says which copy to read.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(u32);
 

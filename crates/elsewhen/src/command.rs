@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::supervisor::{Gate, Supervisor};
-use elsewhen_linux::process::{self, Change, Inheritance, PidFd};
+use elsewhen_linux::process::{self, Change, Inheritance, ListenerSocket, PidFd};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub struct Command {
     namespace: Namespace,
     inner: std::process::Command,
-    inheritance: Option<Inheritance>,
+    inheritance: Inheritance,
+    socket: Option<ListenerSocket>,
 }
 
 /// Passes builder calls on to the standard library's command.
@@ -37,7 +38,7 @@ impl Command {
 
     /// Takes over a command of the standard library, with everything set on it.
     pub fn from_std(namespace: &Namespace, command: std::process::Command) -> Self {
-        Self { namespace: namespace.clone(), inner: command, inheritance: None }
+        Self { namespace: namespace.clone(), inner: command, inheritance: Inheritance::default(), socket: None }
     }
 
     delegate! {
@@ -73,9 +74,9 @@ impl Command {
         self
     }
 
-    /// Gives the program this signal mask and SIGPIPE disposition, in place of none and the default.
+    /// Before the first start: gives the program this signal mask and SIGPIPE disposition, in place of none and the default.
     pub fn inherit(&mut self, inheritance: Inheritance) -> &mut Self {
-        self.inheritance = Some(inheritance);
+        self.inheritance = inheritance;
         self
     }
 
@@ -87,20 +88,17 @@ impl Command {
     /// Starts the program. It has been executed when this returns, and will be in the namespace before it reads
     /// its first clock.
     ///
-    /// Consumes the command: the members' filter is loaded by a hook that can run once.
-    ///
     /// # Errors
     /// Where the program does not exist, cannot be run, or is refused because it could not be entered; or where
     /// the filter cannot be loaded, as inside another namespace.
-    pub fn spawn(mut self) -> Result<Child> {
+    pub fn spawn(&mut self) -> Result<Child> {
         let shown = Path::new(self.inner.get_program()).display().to_string();
-        let (ours, theirs) = process::socket_pair()?;
-        let inheritance = self.inheritance.unwrap_or_default();
-        process::filter_before_exec(&mut self.inner, theirs, inheritance);
-        let supervisor = Supervisor::start(Arc::clone(&self.namespace.0), ours)?;
-        let spawned = self.inner.spawn();
-        // Closes this process's copy of the child's socket, so that the supervisor hears of a child that died.
-        drop(self.inner);
+        let Self { namespace, inner, inheritance, socket } = self;
+        let socket = socket.get_or_insert_with(|| ListenerSocket::of(inner, *inheritance));
+        let (supervisor, spawned) = socket.start(|ours| {
+            let supervisor = Supervisor::start(Arc::clone(&namespace.0), ours)?;
+            Ok::<_, Error>((supervisor, inner.spawn()))
+        })??;
         match spawned {
             Ok(inner) => {
                 let pidfd = PidFd::open(inner.id())?;
@@ -114,7 +112,7 @@ impl Command {
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn).
-    pub fn status(self) -> Result<ExitStatus> {
+    pub fn status(&mut self) -> Result<ExitStatus> {
         self.spawn()?.wait()
     }
 
@@ -122,7 +120,7 @@ impl Command {
     ///
     /// # Errors
     /// As [`spawn`](Self::spawn), and where its output cannot be read.
-    pub fn output(mut self) -> Result<Output> {
+    pub fn output(&mut self) -> Result<Output> {
         self.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.spawn()?.wait_with_output()
     }

@@ -251,6 +251,11 @@ pub fn examine_process(pid: u32) -> Result<Vec<Finding>> {
             format!("has the page of namespace {name}, but its vDSO is not redirected"),
         )
     }];
+    if probe::page_of(Tid(std::process::id())).is_ok_and(|page| page.is_some()) {
+        let detail = "not known: elsewhen itself runs in a namespace here, and cannot read the host's clocks";
+        findings.push(finding(Verdict::Limited, "distance from the host", detail));
+        return Ok(findings);
+    }
     let host = clock::sample();
     for timeline in [Timeline::Realtime, Timeline::Monotonic, Timeline::Boottime] {
         let (map, host) = (snapshot.maps[timeline as usize], host[timeline as usize]);

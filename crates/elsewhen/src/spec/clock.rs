@@ -188,8 +188,8 @@ mod tests {
         #[test]
         fn a_written_set_reads_back(members: [bool; 3]) {
             let clocks = Clocks { members };
-            prop_assume!(!clocks.is_empty());
-            prop_assert_eq!(Clocks::parse(&clocks.to_string()), Ok(clocks));
+            // Nothing that people type names the empty set.
+            prop_assert_eq!(Clocks::parse(&clocks.to_string()).ok(), Some(clocks).filter(|clocks| !clocks.is_empty()));
             prop_assert_eq!(clocks.iter().collect::<Clocks>(), clocks);
         }
 

@@ -358,8 +358,8 @@ mod tests {
             let date = Timestamp::from_nanosecond(date_ns.into()).unwrap();
             let tokyo = zone("Asia/Tokyo");
             prop_assert_eq!(parse_date_in(&date.to_string(), &tokyo), Ok(date));
-            prop_assert_eq!(parse_date_in(&date.to_zoned_date_time(tokyo.clone()).to_string(), &TimeZone::UTC), Ok(date));
-            prop_assert_eq!(parse_date_in(&date.to_zoned_date_time(tokyo.clone()).datetime().to_string(), &tokyo), Ok(date));
+            prop_assert_eq!(parse_date_in(&date.to_zoned_datetime(tokyo.clone()).to_string(), &TimeZone::UTC), Ok(date));
+            prop_assert_eq!(parse_date_in(&date.to_zoned_datetime(tokyo.clone()).datetime().to_string(), &tokyo), Ok(date));
             let epoch = format!("@{}.{:09}", date_ns / 1_000_000_000, date_ns % 1_000_000_000);
             prop_assert_eq!(parse_date_in(&epoch, &TimeZone::UTC), Ok(date));
         }

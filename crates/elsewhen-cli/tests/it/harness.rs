@@ -1,0 +1,545 @@
+//! Running programs with a deadline, compiling guests, and reading clocks.
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a program may take unless a test says otherwise: far longer than any needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Nanoseconds in a second.
+pub(crate) const SECOND: i128 = 1_000_000_000;
+/// Nanoseconds in an hour.
+pub(crate) const HOUR: i128 = 3600 * SECOND;
+/// Nanoseconds in a day.
+pub(crate) const DAY: i128 = 24 * HOUR;
+
+/// The command under test.
+pub(crate) const ELSEWHEN: &str = env!("CARGO_BIN_EXE_elsewhen");
+
+/// Says on standard error that a test did not run, and why.
+pub(crate) fn skip(test: &str, reason: &str) {
+    eprintln!("SKIP {test}: {reason}");
+}
+
+/// `elsewhen run FLAGS -- PROGRAM`.
+pub(crate) fn elsewhen(flags: &[&str], program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(ELSEWHEN);
+    command.arg("run").args(flags).arg("--").arg(program);
+    command
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// The exit code; fails for a program ended by a signal.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}: {self:?}", self.status.signal()))
+    }
+
+    /// Fails unless the program succeeded.
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        assert!(self.status.success(), "{self:?}");
+        self
+    }
+}
+
+/// A started program, killed with its process group when the value goes.
+pub(crate) struct Started {
+    child: Child,
+    out: Stream,
+    err: Stream,
+    shown: String,
+    deadline: Instant,
+}
+
+/// Lines of a program, read by a thread.
+struct Stream {
+    lines: Option<Receiver<Vec<u8>>>,
+    seen: Vec<u8>,
+}
+
+impl Stream {
+    fn new(from: Option<impl Read + Send + 'static>) -> Self {
+        let lines = from.map(|from| {
+            let (sender, receiver) = channel();
+            thread::spawn(move || {
+                let mut from = BufReader::new(from);
+                loop {
+                    let mut line = Vec::new();
+                    match from.read_until(b'\n', &mut line) {
+                        Ok(length) if length > 0 && sender.send(line).is_ok() => {}
+                        _ => return,
+                    }
+                }
+            });
+            receiver
+        });
+        Self { lines, seen: Vec::new() }
+    }
+
+    /// The next line; `None` at the end. `Err` when it does not come in time.
+    fn next(&mut self, deadline: Instant) -> Result<Option<String>, ()> {
+        let Some(lines) = &self.lines else { return Ok(None) };
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.seen.extend(&line);
+                Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(()),
+        }
+    }
+}
+
+/// Starts a program in a process group of its own, with its output captured.
+pub(crate) fn start(command: Command) -> Started {
+    start_for(command, PATIENCE)
+}
+
+/// As [`start`], for at most so long.
+pub(crate) fn start_for(mut command: Command, limit: Duration) -> Started {
+    let shown = format!("{command:?}");
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let (out, err) = (Stream::new(child.stdout.take()), Stream::new(child.stderr.take()));
+    Started { child, out, err, shown, deadline: Instant::now() + limit }
+}
+
+impl Started {
+    /// The process id.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Its standard input, where that was piped.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("standard input is piped")
+    }
+
+    /// The next line of its standard output, without the newline; `None` at the end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        match self.out.next(self.deadline) {
+            Ok(line) => line.map(|line| line.trim_end().to_owned()),
+            Err(()) => self.give_up("wrote no line"),
+        }
+    }
+
+    /// The next line, which must come.
+    #[track_caller]
+    pub(crate) fn must_say(&mut self) -> String {
+        match self.line() {
+            Some(line) => line,
+            None => self.give_up("ended its output early, so not"),
+        }
+    }
+
+    /// Sends a signal to the process alone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.shown));
+    }
+
+    /// Whether it has ended, without waiting.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// Waits for the end of the program and of its output.
+    pub(crate) fn finish(mut self) -> Outcome {
+        drop(self.child.stdin.take());
+        let status = self.end();
+        loop {
+            match self.out.next(self.deadline) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(()) => self.give_up("ended, but its standard output stays open"),
+            }
+        }
+        loop {
+            match self.err.next(self.deadline) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(()) => self.give_up("ended, but its standard error stays open"),
+            }
+        }
+        Outcome {
+            status,
+            stdout: String::from_utf8_lossy(&self.out.seen).into_owned(),
+            stderr: String::from_utf8_lossy(&self.err.seen).into_owned(),
+        }
+    }
+
+    /// Waits for the end of the program only.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status,
+                Ok(None) if Instant::now() < self.deadline => thread::sleep(Duration::from_millis(2)),
+                Ok(None) => self.give_up("did not end"),
+                Err(error) => panic!("{}: {error}", self.shown),
+            }
+        }
+    }
+
+    /// What it has written to standard error so far.
+    fn errors(&mut self) -> String {
+        while let Ok(Some(_)) = self.err.next(Instant::now() + Duration::from_millis(200)) {}
+        String::from_utf8_lossy(&self.err.seen).into_owned()
+    }
+
+    fn give_up(&mut self, what: &str) -> ! {
+        let errors = self.errors();
+        let out = String::from_utf8_lossy(&self.out.seen).into_owned();
+        panic!("{} {what} in time; output so far {out:?}, errors {errors:?}", self.shown);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Fails only where nothing is left.
+            let _ = kill_process_group(self.id(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Runs a program to its end, with nothing to read unless the command says so.
+pub(crate) fn run(command: Command) -> Outcome {
+    start(command).finish()
+}
+
+/// Runs a program that finds nothing on standard input.
+pub(crate) fn run_quietly(mut command: Command) -> Outcome {
+    command.stdin(Stdio::null());
+    run(command)
+}
+
+/// Whether there is such a program in `PATH`.
+pub(crate) fn has(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// How a guest in C is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Build {
+    /// Position-independent, dynamic, with the system's C library.
+    Dynamic,
+    /// Dynamic, at a fixed address.
+    NoPie,
+    Static,
+    StaticPie,
+    MuslStatic,
+    MuslDynamic,
+    /// No C library at all.
+    Bare,
+    /// For the 32-bit x86 interface.
+    Bits32,
+}
+
+impl Build {
+    fn compiler(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Dynamic => ("cc", &["-fPIE", "-pie"]),
+            Self::NoPie => ("cc", &["-fno-pie", "-no-pie"]),
+            Self::Static => ("cc", &["-static", "-no-pie"]),
+            Self::StaticPie => ("cc", &["-fPIE", "-static-pie"]),
+            Self::MuslStatic => ("musl-gcc", &["-static"]),
+            Self::MuslDynamic => ("musl-gcc", &[]),
+            Self::Bare => ("cc", &["-nostdlib", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector"]),
+            Self::Bits32 => ("cc", &["-m32"]),
+        }
+    }
+}
+
+/// The folder of guests' sources.
+pub(crate) fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
+}
+
+/// What a guest is known by, and where it is: `Err` says why it cannot be had here.
+type Built = Arc<OnceLock<Result<PathBuf, String>>>;
+
+/// Makes something once in a run of the tests; `make` gets the path that it is to write.
+pub(crate) fn make_once(name: &str, make: impl FnOnce(&Path) -> Command) -> Result<PathBuf, String> {
+    static BUILT: LazyLock<Mutex<HashMap<String, Built>>> = LazyLock::new(Mutex::default);
+    let place = Arc::clone(BUILT.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default());
+    place
+        .get_or_init(|| {
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            let fresh = path.with_file_name(format!("{name}.new"));
+            let mut command = make(&fresh);
+            let program = command.get_program().to_string_lossy().into_owned();
+            if !has(&program) {
+                return Err(format!("there is no {program}"));
+            }
+            command.stdin(Stdio::null());
+            let made = start_for(command, Duration::from_secs(300)).finish();
+            if !made.status.success() {
+                return Err(format!("{program} fails: {}", made.stderr.lines().next().unwrap_or_default()));
+            }
+            fs::rename(&fresh, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok(path)
+        })
+        .clone()
+}
+
+/// A guest in C, compiled; or why it cannot be had here.
+pub(crate) fn guest_as(name: &str, build: Build) -> Result<PathBuf, String> {
+    make_once(&format!("{name}-{build:?}").to_lowercase(), |to| {
+        let (compiler, flags) = build.compiler();
+        let mut command = Command::new(compiler);
+        command.args(["-O1", "-g", "-Wall", "-Werror", "-pthread"]).args(flags).arg("-o").arg(to);
+        command.arg(sources().join(format!("{name}.c")));
+        command
+    })
+}
+
+/// A guest in C, built as the system's programs are.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    guest_as(name, Build::Dynamic).unwrap_or_else(|reason| panic!("guest {name}: {reason}"))
+}
+
+/// A folder that goes with the value, readable by everybody.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("elsewhen-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in the folder.
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A copy of a file, with this mode.
+    pub(crate) fn copy(&self, from: impl AsRef<Path>, name: &str, mode: u32) -> PathBuf {
+        let to = self.at(name);
+        fs::copy(from, &to).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        to
+    }
+
+    /// A new file, with this mode.
+    pub(crate) fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let to = self.at(name);
+        fs::write(&to, text).unwrap();
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        to
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left lies in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Every clock of the host that a guest may read, by number.
+#[derive(Clone, Debug)]
+pub(crate) struct Host([i128; 12]);
+
+impl Host {
+    /// Reads them all, coarse clocks first: they lie behind the fine ones.
+    pub(crate) fn now() -> Self {
+        let read = |clock| {
+            let now = clock_gettime(clock);
+            i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec)
+        };
+        let mut host = [0; 12];
+        host[5] = read(ClockId::RealtimeCoarse);
+        host[6] = read(ClockId::MonotonicCoarse);
+        host[0] = read(ClockId::Realtime);
+        host[1] = read(ClockId::Monotonic);
+        host[4] = read(ClockId::MonotonicRaw);
+        host[7] = read(ClockId::Boottime);
+        host[11] = elsewhen_linux::clock::now(elsewhen_vdso::clock::ClockId::Tai).0.into();
+        (host[8], host[9]) = (host[0], host[7]);
+        Self(host)
+    }
+
+    /// The reading of a clock.
+    pub(crate) fn of(&self, clock: usize) -> i128 {
+        self.0[clock]
+    }
+
+    /// A reading that this clock cannot have exceeded: a coarse clock never runs ahead of its fine one.
+    pub(crate) fn ceiling_of(&self, clock: usize) -> i128 {
+        match clock {
+            5 => self.0[0],
+            6 => self.0[1],
+            _ => self.0[clock],
+        }
+    }
+}
+
+/// A reading that a guest printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) clock: usize,
+    pub(crate) resolution_ns: i128,
+    pub(crate) ns: i128,
+}
+
+/// The readings in a guest's output; other lines are left out.
+pub(crate) fn readings(output: &str) -> Vec<Reading> {
+    output
+        .lines()
+        .filter_map(|line| {
+            let numbers: Vec<i128> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+            match numbers[..] {
+                [clock, resolution_ns, ns] if line.starts_with(|first: char| first.is_ascii_digit()) => {
+                    Some(Reading { clock: usize::try_from(clock).ok()?, resolution_ns, ns })
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// The reading of one clock, at the finest resolution printed.
+#[track_caller]
+pub(crate) fn reading_of(readings: &[Reading], clock: usize) -> i128 {
+    readings.iter().find(|reading| reading.clock == clock).unwrap_or_else(|| panic!("no clock {clock}")).ns
+}
+
+/// Distances from the host, of each family.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shift {
+    pub(crate) realtime: i128,
+    pub(crate) monotonic: i128,
+    pub(crate) boottime: i128,
+}
+
+impl Shift {
+    /// REALTIME alone.
+    pub(crate) fn realtime(ns: i128) -> Self {
+        Self { realtime: ns, ..Self::default() }
+    }
+
+    fn of(self, clock: usize) -> i128 {
+        match clock {
+            0 | 5 | 8 | 11 => self.realtime,
+            1 | 4 | 6 => self.monotonic,
+            _ => self.boottime,
+        }
+    }
+
+    /// Fails unless every reading lies between the host's before and after, shifted.
+    #[track_caller]
+    pub(crate) fn check(self, shown: &str, readings: &[Reading], before: &Host, after: &Host) {
+        assert!(!readings.is_empty(), "{shown} printed no reading");
+        for &Reading { clock, resolution_ns, ns } in readings {
+            let floor = (before.of(clock) + self.of(clock)).div_euclid(resolution_ns) * resolution_ns;
+            let ceiling = after.ceiling_of(clock) + self.of(clock);
+            assert!(
+                (floor..=ceiling).contains(&ns),
+                "{shown}: clock {clock} at {resolution_ns} ns reads {ns}, which is not in {floor}..={ceiling}: \
+                 {} s from the nearer end",
+                (if ns < floor { ns - floor } else { ns - ceiling }) as f64 / 1e9,
+            );
+        }
+    }
+}
+
+/// A `clocks ask` guest in conversation.
+pub(crate) struct Asked {
+    pub(crate) guest: Started,
+    stdin: ChildStdin,
+}
+
+/// What a guest answered, and the host's clocks around that.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) before: Host,
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) after: Host,
+}
+
+impl Asked {
+    /// Starts the conversation.
+    pub(crate) fn new(mut command: Command) -> Self {
+        command.arg("ask").stdin(Stdio::piped());
+        let mut guest = start(command);
+        let stdin = guest.stdin();
+        Self { guest, stdin }
+    }
+
+    /// Asks for the readings now.
+    #[track_caller]
+    pub(crate) fn ask(&mut self) -> Answer {
+        let before = Host::now();
+        self.stdin.write_all(b"?\n").unwrap();
+        let mut text = String::new();
+        loop {
+            let line = self.guest.must_say();
+            if line == "end" {
+                break;
+            }
+            text += &line;
+            text.push('\n');
+        }
+        Answer { before, readings: readings(&text), after: Host::now() }
+    }
+
+    /// Lets the guest end.
+    pub(crate) fn finish(self) -> Outcome {
+        drop(self.stdin);
+        self.guest.finish()
+    }
+}
+
+/// Fails unless the seconds that a guest printed lie where the host's clock, shifted, was meanwhile.
+#[track_caller]
+pub(crate) fn check_seconds(shown: &str, printed: &str, offset_s: i64, before: &Host, after: &Host) {
+    let seconds: i64 = printed
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("{shown} printed {printed:?} instead of seconds"));
+    let seconds_of = |ns: i128| i64::try_from(ns / SECOND).unwrap();
+    let range = seconds_of(before.of(5)) + offset_s..=seconds_of(after.of(0)) + offset_s;
+    assert!(range.contains(&seconds), "{shown} reads {seconds}, not one of {range:?}");
+}

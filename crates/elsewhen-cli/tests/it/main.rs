@@ -1,0 +1,8 @@
+//! The behaviour of `elsewhen`, tested with real programs on the real kernel.
+//!
+//! Guests are small programs in `tests/guests`, compiled when they are first needed. They print what they observe;
+//! the tests compare that with readings of the host's clocks taken before and after. What cannot run on a machine is
+//! skipped, and says so on standard error.
+
+mod guests;
+mod harness;
