@@ -1,9 +1,9 @@
 //! Entering a new program: placing page, image and redirected entries before it reads its first clock.
 //!
-//! At the call that sets up its thread-local storage a program is single-threaded and waits in the kernel. Its
-//! return address is made to lead into the [stub](crate::stub), which maps the page and the image and makes the
-//! same call again. That second announcement is where the entries are redirected, the return address is put
-//! right, and the kernel at last makes the call. Nothing is traced, so it works under a debugger as well.
+//! At the call that sets up its thread-local storage a program is single-threaded, handles no signal, and waits
+//! in the kernel. The code at its return address is replaced by a jump into the [stub](crate::stub), which maps the
+//! page and the image, puts that code right again, makes the call, and returns. Nothing is traced, so it works
+//! under a debugger as well.
 //!
 //! A program that may never make that call is stopped by [`trace`](crate::trace) at its first instruction
 //! and sent through the same stub.
@@ -13,34 +13,20 @@ use crate::page::{PageFile, image_file};
 use crate::redirect::{HostVdso, Patch};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::{Listener, Notification};
-use crate::stub::{self, Parameters};
+use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters};
 use crate::trace::{Event, Running, Stopped};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// `jmp [rip]; .quad address`.
-const FAR_JUMP_LEN: usize = 14;
-/// The `syscall` instruction.
-const SYSCALL_LEN: u64 = 2;
-
 /// Everything that entering programs of one namespace needs.
 #[derive(Debug)]
 pub struct Entrance {
     patch: Patch,
     image: File,
-    /// Programs between their first announcement and their last.
-    starting: Mutex<HashMap<Tid, Stage>>,
-}
-
-/// How far a starting program is.
-#[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// Its return address leads into the stub; these bytes belong there.
-    Mapping { return_address: RemoteAddr, displaced: [u8; FAR_JUMP_LEN] },
-    /// Left at its first instruction, from where it will ask for the descriptors.
-    Asking { resume_at: u64 },
+    /// Programs left in the stub at their first instruction, and where that is, until they ask for descriptors.
+    starting: Mutex<HashMap<Tid, RemoteAddr>>,
 }
 
 /// What an announcement of a starting program led to.
@@ -107,69 +93,54 @@ impl Entrance {
         answer.map(|_| Progress::Going)
     }
 
-    /// First and last announcement of a program that sets up thread-local storage.
+    /// A program sets up thread-local storage.
     fn catch(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
-        if !listener.is_waiting(notification) {
-            return Ok(Answer::Resume);
-        }
-        let vdso = AuxVector::of(tid)?.vdso;
-        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
-        let here = RemoteAddr(notification.return_address);
-        let mut found = [0; FAR_JUMP_LEN];
-        memory.read(here, &mut found)?;
-        let jump = far_jump(self.patch.stub(vdso).plus(stub::at_map()));
-        let stage = self.starting().remove(&tid);
-        if let Some(Stage::Mapping { return_address, displaced }) = stage
-            && return_address == here
-            && found == jump
-        {
-            self.patch.redirect(&memory, vdso)?;
-            memory.write(here, &displaced)?;
-            return Ok(Answer::Resume);
-        }
-        if self.patch.is_applied(&memory, vdso) {
-            // A member that sets its FS base once more.
+        let vdso = vdso_of(tid)?;
+        if !listener.is_waiting(notification) || self.patch.is_applied(&memory, vdso) {
+            // Gone, or a member that sets its FS base once more.
             return Ok(Answer::Resume);
         }
         if threads(tid) > 1 {
             return Err(Error::refused(format!("process {} has several threads already", tid.0)));
         }
+        let resume_at = RemoteAddr(notification.return_address);
+        let mut displaced = [0; FAR_JUMP_LEN];
+        memory.read(resume_at, &mut displaced)?;
         self.patch.prepare(&memory, vdso)?;
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
             return Ok(Answer::Resume);
         };
-        let parameters = Parameters {
-            page_fd,
-            image_fd,
-            resume_rax: libc::SYS_arch_prctl as u64,
-            resume_at: here.0.wrapping_sub(SYSCALL_LEN),
-        };
-        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())?;
-        self.starting().insert(tid, Stage::Mapping { return_address: here, displaced: found });
-        memory.write(here, &jump)?;
+        let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
+        let caught = Some(Caught { memory_fd, displaced });
+        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, caught })?;
+        self.patch.redirect(&memory, vdso)?;
+        memory.write(resume_at, &stub::far_jump(self.patch.stub(vdso).plus(stub::at_map())))?;
         Ok(Answer::Succeed)
     }
 
     /// A program left at its first instruction asks for the descriptors.
     fn give(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
         let tid = notification.tid;
-        let Some(Stage::Asking { resume_at }) = self.starting().remove(&tid) else {
+        let Some(resume_at) = self.starting().remove(&tid) else {
             return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
         };
         let memory = RemoteMemory::open(tid)?;
-        let vdso = AuxVector::of(tid)?.vdso;
-        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        let vdso = vdso_of(tid)?;
         if !listener.is_waiting(notification) {
             return Ok(Answer::Resume);
         }
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
             return Ok(Answer::Resume);
         };
-        let parameters = Parameters { page_fd, image_fd, resume_rax: 0, resume_at };
-        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())?;
+        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, caught: None })?;
         Ok(Answer::Succeed)
+    }
+
+    /// Writes the stub's parameters.
+    fn place(&self, memory: &RemoteMemory, vdso: RemoteAddr, parameters: Parameters) -> Result<()> {
+        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())
     }
 
     /// Places the page's and the image's descriptors in the waiting process.
@@ -230,19 +201,18 @@ impl Entrance {
         if registers.cs != USER_CS_64 {
             return Err(Error::refused(format!("process {} runs a 32-bit program", tid.0)));
         }
-        let vdso = AuxVector::of(tid)?.vdso;
-        let vdso = vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        let vdso = vdso_of(tid)?;
         let memory = RemoteMemory::open(tid)?;
         self.patch.prepare(&memory, vdso)?;
         self.patch.redirect(&memory, vdso)?;
-        self.starting().insert(tid, Stage::Asking { resume_at: registers.rip });
+        self.starting().insert(tid, RemoteAddr(registers.rip));
         registers.rip = self.patch.stub(vdso).plus(stub::AT_REQUEST).0;
         // No system call is to be restarted at the new address.
         registers.orig_rax = u64::MAX;
         stopped.set_registers(&registers)
     }
 
-    fn starting(&self) -> MutexGuard<'_, HashMap<Tid, Stage>> {
+    fn starting(&self) -> MutexGuard<'_, HashMap<Tid, RemoteAddr>> {
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -267,10 +237,9 @@ enum Answer {
 /// `__USER_CS`.
 const USER_CS_64: u64 = 0x33;
 
-fn far_jump(to: RemoteAddr) -> [u8; FAR_JUMP_LEN] {
-    let mut code = [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    code[6..].copy_from_slice(&to.0.to_le_bytes());
-    code
+/// Where a process's vDSO lies.
+fn vdso_of(tid: Tid) -> Result<RemoteAddr> {
+    AuxVector::of(tid)?.vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))
 }
 
 /// How many threads the process has; 1 where that cannot be told, as for one that is gone.

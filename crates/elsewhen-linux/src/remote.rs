@@ -2,6 +2,7 @@
 
 use crate::error::{Result, Step};
 use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
 /// A thread of another process, in this process's PID namespace.
@@ -85,6 +86,12 @@ impl RemoteMemory {
     }
 }
 
+impl AsFd for RemoteMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 /// What a program's auxiliary vector says of where things lie (`getauxval(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuxVector {
@@ -98,8 +105,11 @@ impl AuxVector {
     /// # Errors
     /// Where access is refused, or the thread is gone.
     pub fn of(tid: Tid) -> Result<Self> {
-        let bytes = std::fs::read(format!("/proc/{}/auxv", tid.0))
-            .step(|| format!("read the auxiliary vector of process {}", tid.0))?;
+        // The kernel's vector has fewer than 32 entries (AT_VECTOR_SIZE).
+        let mut bytes = [0; 1024];
+        let read = File::open(format!("/proc/{}/auxv", tid.0)).and_then(|file| file.read_at(&mut bytes, 0));
+        let read = read.step(|| format!("read the auxiliary vector of process {}", tid.0))?;
+        let bytes = &bytes[..read];
         let mut vdso = None;
         for entry in bytes.chunks_exact(16) {
             let word = |at: usize| entry[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));

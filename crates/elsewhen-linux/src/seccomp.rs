@@ -30,6 +30,7 @@ const X32_EXECVEAT: u32 = X32_BIT | 545;
 const DATA_NR: u32 = 0;
 const DATA_ARCH: u32 = 4;
 const DATA_ARG0: u32 = 16;
+const DATA_ARG2: u32 = 32;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -39,25 +40,32 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
+/// The third argument, which the kernel ignores, of `arch_prctl(ARCH_SET_FS)` made by the stub in place of the
+/// announced one. The filter lets it pass.
+pub(crate) const STUB_PASS: u64 = 0xe15e_0001_7061_7373;
+
 /// The members' filter.
-const FILTER: [libc::sock_filter; 17] = [
+const FILTER: [libc::sock_filter; 20] = [
     /* 0 */ op(LOAD, 0, 0, DATA_ARCH),
     /* 1 */ op(JUMP_IF_EQUAL, 4, 0, AUDIT_ARCH_X86_64),
-    /* 2 */ op(JUMP_IF_EQUAL, 0, 13, AUDIT_ARCH_I386),
+    /* 2 */ op(JUMP_IF_EQUAL, 0, 16, AUDIT_ARCH_I386),
     /* 3 */ op(LOAD, 0, 0, DATA_NR),
-    /* 4 */ op(JUMP_IF_EQUAL, 10, 0, I386_EXECVE),
-    /* 5 */ op(JUMP_IF_EQUAL, 9, 10, I386_EXECVEAT),
+    /* 4 */ op(JUMP_IF_EQUAL, 13, 0, I386_EXECVE),
+    /* 5 */ op(JUMP_IF_EQUAL, 12, 13, I386_EXECVEAT),
     /* 6 */ op(LOAD, 0, 0, DATA_NR),
-    /* 7 */ op(JUMP_IF_EQUAL, 7, 0, libc::SYS_execve as u32),
-    /* 8 */ op(JUMP_IF_EQUAL, 6, 0, libc::SYS_execveat as u32),
-    /* 9 */ op(JUMP_IF_EQUAL, 5, 0, X32_EXECVE),
-    /* 10 */ op(JUMP_IF_EQUAL, 4, 0, X32_EXECVEAT),
-    /* 11 */ op(JUMP_IF_EQUAL, 0, 4, libc::SYS_arch_prctl as u32),
+    /* 7 */ op(JUMP_IF_EQUAL, 10, 0, libc::SYS_execve as u32),
+    /* 8 */ op(JUMP_IF_EQUAL, 9, 0, libc::SYS_execveat as u32),
+    /* 9 */ op(JUMP_IF_EQUAL, 8, 0, X32_EXECVE),
+    /* 10 */ op(JUMP_IF_EQUAL, 7, 0, X32_EXECVEAT),
+    /* 11 */ op(JUMP_IF_EQUAL, 0, 7, libc::SYS_arch_prctl as u32),
     /* 12 */ op(LOAD, 0, 0, DATA_ARG0),
-    /* 13 */ op(JUMP_IF_EQUAL, 1, 2, ARCH_SET_FS as u32),
-    /* 14 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    /* 15 */ op(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
-    /* 16 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    /* 13 */ op(JUMP_IF_EQUAL, 0, 5, ARCH_SET_FS as u32),
+    /* 14 */ op(LOAD, 0, 0, DATA_ARG2),
+    /* 15 */ op(JUMP_IF_EQUAL, 0, 2, STUB_PASS as u32),
+    /* 16 */ op(LOAD, 0, 0, DATA_ARG2 + 4),
+    /* 17 */ op(JUMP_IF_EQUAL, 1, 0, (STUB_PASS >> 32) as u32),
+    /* 18 */ op(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
+    /* 19 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
 ];
 
 /// Loads the filter into the calling thread and returns its listener.
@@ -297,12 +305,16 @@ mod tests {
 
     /// Runs the filter as the kernel does, over one call.
     fn verdict(arch: u32, nr: u32, arg0: u32) -> u32 {
+        verdict_with(arch, nr, arg0, 0)
+    }
+
+    fn verdict_with(arch: u32, nr: u32, arg0: u32, arg2: u64) -> u32 {
         let (mut accumulator, mut at) = (0, 0);
         loop {
             let libc::sock_filter { code, jt, jf, k } = FILTER[at];
             at += 1;
             match code {
-                LOAD => accumulator = [nr, arch, 0, 0, arg0][k as usize / 4],
+                LOAD => accumulator = [nr, arch, 0, 0, arg0, 0, 0, 0, arg2 as u32, (arg2 >> 32) as u32][k as usize / 4],
                 JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
                 RETURN => return k,
                 _ => panic!("unexpected instruction {code:#x}"),
@@ -319,6 +331,16 @@ mod tests {
         let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
         assert_eq!(i386, [11, 358]);
         assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
+    }
+
+    #[test]
+    fn the_stubs_own_call_passes_and_nothing_that_resembles_it() {
+        let set_fs = |arg2| verdict_with(AUDIT_ARCH_X86_64, 158, 0x1002, arg2);
+        assert_eq!(set_fs(STUB_PASS), libc::SECCOMP_RET_ALLOW);
+        for near in [0, STUB_PASS as u32 as u64, STUB_PASS >> 32 << 32, STUB_PASS + 1, !STUB_PASS] {
+            assert_eq!(set_fs(near), libc::SECCOMP_RET_USER_NOTIF);
+        }
+        assert_eq!(verdict_with(AUDIT_ARCH_X86_64, 59, 0x1002, STUB_PASS), libc::SECCOMP_RET_USER_NOTIF);
     }
 
     #[test]

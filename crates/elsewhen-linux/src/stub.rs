@@ -2,12 +2,17 @@
 //!
 //! It is copied into the unused end of the process's own vDSO, with its parameters behind it, and runs once:
 //! from [`AT_REQUEST`] where the process was left at its first instruction and has to ask for the descriptors,
-//! from [`AT_MAP`] where it was caught in a system call of its own and has them already. It speaks to the
+//! from [`at_map`] where it was caught in a system call of its own and has them already; then it also makes that
+//! call and puts the code behind it right again. It speaks to the
 //! supervisor by `arch_prctl(ARCH_SET_FS, WORD, EXTRA)`, which the filter announces, with words that are no
 //! valid addresses. If nobody answers, it ends the process: half a namespace is worse than none.
 
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, image_len};
+use crate::remote::RemoteAddr;
 use std::arch::global_asm;
+
+/// Bytes of a jump to anywhere.
+pub(crate) const FAR_JUMP_LEN: usize = 14;
 
 /// "Give me the descriptors", said by a process entered at its first instruction.
 pub(crate) const WORD_REQUEST: u64 = 0xe15e_0001_0000_0001;
@@ -63,6 +68,22 @@ global_asm!(
     "syscall",
     "cmp rax, [rip + 31f]",
     "jne 8f",
+    // Put the bytes behind the announced call right again, through the process's own memory file.
+    "mov rsi, [rip + 36f]",
+    "test rsi, rsi",
+    "jz 7f",
+    "mov eax, {pwrite}",
+    "mov edi, [rip + 22f]",
+    "mov r10, rsi",
+    "lea rsi, [rip + 37f]",
+    "mov edx, 14",
+    "syscall",
+    "cmp rax, 14",
+    "jne 8f",
+    "mov eax, {close}",
+    "mov edi, [rip + 22f]",
+    "syscall",
+    "7:",
     "mov eax, {close}",
     "mov edi, [rip + 20f]",
     "syscall",
@@ -75,10 +96,19 @@ global_asm!(
     "pop rdx",
     "pop rsi",
     "pop rdi",
+    "xor eax, eax",
+    "cmp qword ptr [rip + 36f], 0",
+    "je 6f",
+    // Make the announced call, marked as ours by an argument that the kernel ignores.
+    "push rdx",
+    "movabs rdx, {pass}",
+    "mov eax, {arch_prctl}",
+    "syscall",
+    "pop rdx",
+    "6:",
     "lea rsp, [rsp + 128]",
     "xor ecx, ecx",
     "xor r11d, r11d",
-    "mov rax, [rip + 33f]",
     "jmp qword ptr [rip + 34f]",
     // Say what failed, then end.
     "8:",
@@ -96,17 +126,21 @@ global_asm!(
     "elsewhen_stub_parameters:",
     "20: .long 0",
     "21: .long 0",
+    "22: .long 0, 0",
     "30: .quad 0",
     "31: .quad 0",
     "32: .quad 0",
-    "33: .quad 0",
     "34: .quad 0",
+    "36: .quad 0",
+    "37: .quad 0, 0",
     "elsewhen_stub_end:",
     ".popsection",
     arch_prctl = const libc::SYS_arch_prctl,
     set_fs = const crate::seccomp::ARCH_SET_FS,
     request = const WORD_REQUEST,
     failed = const WORD_FAILED,
+    pass = const crate::seccomp::STUB_PASS,
+    pwrite = const libc::SYS_pwrite64,
     mmap = const libc::SYS_mmap,
     close = const libc::SYS_close,
     exit_group = const libc::SYS_exit_group,
@@ -154,23 +188,44 @@ pub(crate) struct Parameters {
     pub(crate) page_fd: i32,
     /// The image's descriptor in the process.
     pub(crate) image_fd: i32,
-    /// What rax is to hold when the stub is done.
-    pub(crate) resume_rax: u64,
     /// Where the process goes on.
-    pub(crate) resume_at: u64,
+    pub(crate) resume_at: RemoteAddr,
+    /// For a process caught in a system call: what to do before it returns from it.
+    pub(crate) caught: Option<Caught>,
+}
+
+/// A process caught in its `arch_prctl(ARCH_SET_FS)`, whose return leads into the stub.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caught {
+    /// A descriptor of the process's own memory, in the process.
+    pub(crate) memory_fd: i32,
+    /// The bytes that belong to [`Parameters::resume_at`].
+    pub(crate) displaced: [u8; FAR_JUMP_LEN],
 }
 
 impl Parameters {
     /// As the stub reads them.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(48);
-        bytes.extend(self.page_fd.to_le_bytes());
-        bytes.extend(self.image_fd.to_le_bytes());
-        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), self.resume_rax, self.resume_at] {
+        let mut bytes = Vec::with_capacity(72);
+        let memory_fd = self.caught.map_or(-1, |caught| caught.memory_fd);
+        for fd in [self.page_fd, self.image_fd, memory_fd, 0] {
+            bytes.extend(fd.to_le_bytes());
+        }
+        let put_right = self.caught.map_or(0, |_| self.resume_at.0);
+        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), self.resume_at.0, put_right] {
             bytes.extend(word.to_le_bytes());
         }
+        bytes.extend(self.caught.map_or([0; FAR_JUMP_LEN], |caught| caught.displaced));
+        bytes.extend([0; 2]);
         bytes
     }
+}
+
+/// `jmp [rip]; .quad to`, to be placed behind an announced call.
+pub(crate) fn far_jump(to: RemoteAddr) -> [u8; FAR_JUMP_LEN] {
+    let mut code = [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    code[6..].copy_from_slice(&to.0.to_le_bytes());
+    code
 }
 
 #[cfg(test)]
@@ -179,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_rax: 0, resume_at: 0 };
+        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }
 

@@ -178,11 +178,10 @@ impl Server {
 
     fn advance(&self, notification: &Notification, base: u64, extra: u64) -> elsewhen_linux::Result<()> {
         let page = &self.namespace.page;
-        let shown = program_of(notification.tid);
         match self.namespace.entrance.advance(&self.listener, notification, base, extra, page)? {
             Progress::Going => {}
             Progress::Killed(error) => {
-                let tid = notification.tid.0;
+                let (tid, shown) = (notification.tid.0, program_of(notification.tid));
                 self.namespace.report(&format!("{shown} (process {tid}) could not be entered and was killed: {error}"));
             }
         }

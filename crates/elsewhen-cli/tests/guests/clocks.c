@@ -36,8 +36,9 @@ static void readings(void)
     struct timezone zone = { 77, 77 };
     if (gettimeofday(&now, &zone) == 0)
         printf("0 1000 %lld%06ld000\n", (long long)now.tv_sec, (long)now.tv_usec);
-    /* Resets nothing where there is nothing to store to. */
-    printf("null %d\n", gettimeofday(NULL, NULL));
+    /* Nothing to store to; by a pointer, as the compiler would object. */
+    struct timeval *volatile nowhere = NULL;
+    printf("null %d\n", gettimeofday(nowhere, NULL));
     time_t stored = 0, seconds = time(&stored);
     if (seconds == stored)
         printf("5 1000000000 %lld000000000\n", (long long)seconds);

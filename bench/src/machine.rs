@@ -1,0 +1,44 @@
+//! The machine a report comes from.
+
+use crate::Result;
+use std::fs::read_to_string;
+use std::path::Path;
+use std::process::Command;
+
+/// Name and value of what a reader must know to compare numbers.
+pub(crate) fn facts(elsewhen: &Path) -> Result<Vec<(&'static str, String)>> {
+    let cpuinfo = read_to_string("/proc/cpuinfo")?;
+    let field = |name: &str| {
+        let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
+        line.and_then(|line| line.split_once(':')).map_or("", |(_, value)| value.trim())
+    };
+    let flag = |name: &str| field("flags").split(' ').any(|flag| flag == name);
+    let kernel = rustix::system::uname();
+    let clocksource = read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")?;
+    let version = Command::new(elsewhen).arg("--version").output()?;
+    let mut machine = format!("{}, {} CPUs", field("model name"), std::thread::available_parallelism()?);
+    if flag("hypervisor") {
+        machine.push_str(", virtual");
+    }
+    let mut clocksource = clocksource.trim().to_owned();
+    if !(flag("constant_tsc") && flag("nonstop_tsc")) {
+        clocksource.push_str("; the time stamp counter changes its pace here, so times are unreliable");
+    }
+    Ok(vec![
+        ("machine", machine),
+        ("kernel", format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy())),
+        ("clock source", clocksource),
+        ("measured", String::from_utf8_lossy(&version.stdout).trim().to_owned()),
+        ("command", command_line()),
+    ])
+}
+
+/// The command line without the directories of this machine.
+fn command_line() -> String {
+    let arguments = std::env::args().skip(1).map(|argument| match Path::new(&argument).file_name() {
+        Some(name) if argument.starts_with('/') => format!("…/{}", name.to_string_lossy()),
+        _ => argument,
+    });
+    let arguments: Vec<String> = arguments.collect();
+    format!("`cargo run --release --manifest-path bench/Cargo.toml -- {}`", arguments.join(" "))
+}

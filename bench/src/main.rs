@@ -1,0 +1,104 @@
+//! Benchmarks of `elsewhen`: what reading a clock, starting a program and being a member cost, against the host,
+//! a kernel time namespace and libfaketime.
+//!
+//! - `reads`: nanoseconds per call of the clock functions of libc;
+//! - `starts`: microseconds per started program, and per failing `execve(2)`;
+//! - `memory`: private memory of members, by mapping.
+//!
+//! Times are taken with the processor's time stamp counter, which no time namespace distorts. All configurations
+//! run side by side, as workers that take turns, because on a shared machine two runs are not comparable.
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+compile_error!("the benchmarks need the time stamp counter of x86-64 and Linux");
+
+mod clocks;
+mod configuration;
+mod counter;
+mod cycles;
+mod machine;
+mod memory;
+mod reads;
+mod report;
+mod starts;
+mod statistics;
+mod worker;
+
+use clap::{Parser, Subcommand};
+use report::Report;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What a benchmark returns; its errors are only ever printed.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Benchmarks of elsewhen: reading clocks, starting programs, memory
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON instead of Markdown
+    #[arg(long, global = true)]
+    json: bool,
+    /// Program to measure; without it, the release build of the checkout
+    #[arg(long, global = true, value_name = "PATH")]
+    elsewhen: Option<PathBuf>,
+    /// Rounds that are counted
+    #[arg(long, global = true, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Calls of a clock function in a round
+    #[arg(long, global = true, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    calls: u32,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Nanoseconds per call of the clock functions
+    Reads,
+    /// Microseconds per started program
+    Starts,
+    /// Private memory of members
+    Memory,
+    /// All of the above
+    All,
+    /// Answer requests on standard input
+    #[command(hide = true)]
+    Worker,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Worker => worker::serve(),
+        _ => measure(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let elsewhen = configuration::locate_elsewhen(arguments.elsewhen.as_deref())?;
+    let mut report = Report::new(machine::facts(&elsewhen)?);
+    let all = matches!(arguments.command, Command::All);
+    if all || matches!(arguments.command, Command::Reads) {
+        report.extend(reads::run(&elsewhen, arguments.rounds, arguments.calls)?);
+    }
+    if all || matches!(arguments.command, Command::Starts) {
+        report.extend(starts::run(&elsewhen, arguments.rounds)?);
+    }
+    if all || matches!(arguments.command, Command::Memory) {
+        report.extend(memory::run(&elsewhen)?);
+    }
+    if arguments.json {
+        println!("{:#}", report.to_json());
+    } else {
+        print!("{}", report.to_markdown());
+    }
+    Ok(())
+}
