@@ -1,7 +1,7 @@
 //! Entering a new program: placing page, image and redirected entries before it reads its first clock.
 //!
 //! At the call that sets up its thread-local storage a program is single-threaded, handles no signal, and waits
-//! in the kernel. The code at its return address is replaced by a jump into the [stub](crate::stub), which maps the
+//! in the kernel. The code at its return address is replaced by a jump into the stub, which maps the
 //! page and the image, puts that code right again, makes the call, and returns. Nothing is traced, so it works
 //! under a debugger as well.
 //!

@@ -182,7 +182,11 @@ fn a_rate_can_be_for_one_family() {
 #[test]
 fn what_is_no_clock_of_a_namespace_is_as_natively() {
     let law = |output: &str| -> Vec<String> {
-        let kept = |line: &&str| ["error ", "resolution ", "null "].iter().any(|start| line.starts_with(start));
+        let kept = |line: &&str| {
+            ["error ", "null ", "resolution 2 ", "resolution 3 ", "resolution 99 "]
+                .iter()
+                .any(|start| line.starts_with(start))
+        };
         output.lines().filter(kept).map(str::to_owned).collect()
     };
     with_every_build("what_is_no_clock_of_a_namespace_is_as_natively", |shown, path| {
@@ -207,6 +211,30 @@ fn what_is_no_clock_of_a_namespace_is_as_natively() {
             assert!(used.iter().all(|ns| (1..60_000_000_000).contains(ns)), "{shown}: {used:?}");
         }
     });
+}
+
+#[test]
+fn the_resolution_of_a_clock_goes_with_its_rate() {
+    let resolutions = |command: Command| -> Vec<[i64; 2]> {
+        let mut command = command;
+        command.arg("unusual");
+        let output = run_quietly(command).success().stdout;
+        let lines = output.lines().filter_map(|line| line.strip_prefix("resolution "));
+        lines
+            .map(|line| line.split(' ').map(|word| word.parse().unwrap()).collect::<Vec<i64>>())
+            // Neither processor time nor a clock that does not exist.
+            .filter(|line| ![2, 3, 99].contains(&line[0]))
+            .map(|line| [line[0], line[3] * 1_000_000_000 + line[4]])
+            .collect()
+    };
+    let path = guest("clocks");
+    let native = resolutions(Command::new(&path));
+    assert_eq!(native.len(), 7, "{native:?}");
+    assert_eq!(resolutions(elsewhen(&["--offset", "all=1h"], &path)), native);
+    let tenfold: Vec<_> = native.iter().map(|[clock, ns]| [*clock, 10 * ns]).collect();
+    assert_eq!(resolutions(elsewhen(&["--rate", "10"], &path)), tenfold);
+    let slow: Vec<_> = native.iter().map(|[clock, ns]| [*clock, (ns / 4).max(1)]).collect();
+    assert_eq!(resolutions(elsewhen(&["--rate", "1/4"], &path)), slow);
 }
 
 /// Runs a program of another language with offsets of every family, and with a date.
