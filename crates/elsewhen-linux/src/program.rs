@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// How a program can be entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +107,19 @@ impl Caller {
     }
 
     fn shares_our_root(self) -> bool {
-        let same = |ours: &str, theirs: String| {
-            let ours = statat(rustix::fs::CWD, ours, AtFlags::empty());
-            let theirs = statat(rustix::fs::CWD, theirs, AtFlags::empty());
-            matches!((ours, theirs), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+        static OURS: OnceLock<[Option<(u64, u64)>; 2]> = OnceLock::new();
+        let ours = OURS.get_or_init(|| [identity("/"), identity("/proc/self/ns/mnt")]);
+        let theirs = |index: usize, name: &str| {
+            let found = identity(&format!("/proc/{}/{name}", self.0.0));
+            found.is_some() && found == ours[index]
         };
-        same("/", format!("/proc/{}/root", self.0.0)) && same("/proc/self/ns/mnt", format!("/proc/{}/ns/mnt", self.0.0))
+        theirs(0, "root") && theirs(1, "ns/mnt")
     }
+}
+
+/// What tells two files apart.
+fn identity(path: &str) -> Option<(u64, u64)> {
+    statat(rustix::fs::CWD, path, AtFlags::empty()).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 fn open_path(directory: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
@@ -225,9 +232,17 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
     let (kind, entry) = match interpreter {
         _ if !table_is_read => ("with program headers out of reach", Entry::Traced),
         Some(segment) => {
-            let mut name = vec![0; segment.file_size.min(4096) as usize];
-            let read = file.read_exact_at(&mut name, segment.offset).is_ok();
-            let name = Path::new(OsStr::from_bytes(name.strip_suffix(b"\0").unwrap_or(&name)));
+            let mut elsewhere = vec![0; segment.file_size.min(4096) as usize];
+            let name = program.slice(segment.offset, segment.file_size);
+            // Nearly always within the first page.
+            let (name, read) = match name {
+                Some(name) => (name, true),
+                None => {
+                    let read = file.read_exact_at(&mut elsewhere, segment.offset).is_ok();
+                    (&elsewhere[..], read)
+                }
+            };
+            let name = Path::new(OsStr::from_bytes(name.strip_suffix(b"\0").unwrap_or(name)));
             if read && is_known_loader(name) { ("dynamic", Entry::AtTlsSetup) } else { ("dynamic", Entry::Traced) }
         }
         None if tls => ("static", Entry::AtTlsSetup),
