@@ -134,6 +134,8 @@ impl Workers {
 impl Worker {
     fn start(configuration: Configuration, elsewhen: &Path) -> Result<Self> {
         let mut command = configuration.command(elsewhen, &std::env::current_exe()?);
+        // Cargo sets it, and the dynamic linker would search its directories at every start.
+        command.env_remove("LD_LIBRARY_PATH");
         let mut child = command.arg("worker").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let requests = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("the worker's output is not a pipe")?);

@@ -175,7 +175,11 @@ struct Family(Vec<Child>);
 
 impl Family {
     fn start(&mut self, command: &mut Command) -> Result<u32> {
-        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+        // Without files of a locale, whose pages are private or not depending on who else has read them.
+        let child = command
+            .env("LC_ALL", "C")
+            .spawn()
+            .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         let pid = child.id();
         self.0.push(child);
         Ok(pid)
