@@ -156,8 +156,19 @@ fn attend(child: &Child, signals: &Signals, front: Front, socket: OwnedFd) {
     let reaper = child.reaper();
     loop {
         reaper.reap(Some(child.id()));
-        // A failure is "no such child", and then it has been collected by nobody but us.
-        while let Ok(Some(change)) = child.change() {
+        loop {
+            let change = match child.change() {
+                Ok(Some(change)) => change,
+                Ok(None) => break,
+                Err(error) => {
+                    // Not to be: it would mean that somebody else had collected the program's end.
+                    eprintln!("elsewhen: {error}");
+                    if let Some(socket) = &socket {
+                        Message::Failed(FAILURE).send(socket);
+                    }
+                    return;
+                }
+            };
             if let Some(socket) = &socket {
                 Message::Changed(change).send(socket);
             }

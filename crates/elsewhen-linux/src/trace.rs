@@ -8,6 +8,7 @@ use crate::remote::Tid;
 use std::io;
 use std::mem::zeroed;
 use std::ptr::{null_mut, without_provenance_mut};
+use std::time::Duration;
 
 /// The registers of a stopped thread.
 pub type Registers = libc::user_regs_struct;
@@ -16,6 +17,8 @@ pub type Registers = libc::user_regs_struct;
 #[derive(Debug)]
 pub struct Running {
     tid: Tid,
+    /// The leader of its thread group.
+    group: Tid,
 }
 
 /// A traced thread that is stopped.
@@ -49,7 +52,7 @@ impl Running {
         if result < 0 {
             return Err(Error::new(format!("trace process {}", tid.0), io::Error::last_os_error()));
         }
-        Ok(Self { tid })
+        Ok(Self { tid, group: status_field(tid, "Tgid:").map_or(tid, Tid) })
     }
 
     /// Stops the thread as soon as it returns to user mode.
@@ -59,35 +62,90 @@ impl Running {
         unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid(self.tid), null_mut::<u8>(), null_mut::<u8>()) };
     }
 
-    /// Waits for the thread's next stop, or its end. The calling thread must have no other session.
+    /// Waits for the thread's next stop, or its end.
     pub fn wait(self) -> Event {
+        // A thread that is not its group's leader takes the leader's id at exec, and who waits for its old id
+        // is not woken then: so both are looked at in turn.
+        let mut pause = Duration::ZERO;
         loop {
-            let mut status = 0;
-            // A thread that is not its group's leader takes the leader's id at exec, so any id is waited for; the
-            // calling thread has this session only.
-            // SAFETY: the kernel writes one int.
-            let tid = unsafe { libc::waitpid(-1, &mut status, libc::__WALL | libc::__WNOTHREAD) };
-            if tid < 0 {
-                if io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
-                    continue;
+            let states = [self.tid, self.group].map(look);
+            for (id, state) in [self.tid, self.group].into_iter().zip(&states) {
+                match state {
+                    State::Stopped { signal, event } => {
+                        collect(id, libc::WSTOPPED);
+                        let stopped = Stopped { tid: id };
+                        return match *event {
+                            libc::PTRACE_EVENT_EXEC => Event::Exec(stopped),
+                            0 => Event::Stopped(stopped, *signal),
+                            _ => Event::Stopped(stopped, 0),
+                        };
+                    }
+                    // A child of this process is left to whoever waits for it; others must be let go to their
+                    // own parent.
+                    State::Ended if id == self.group && is_our_child(id) => return Event::Gone,
+                    State::Ended => {
+                        collect(id, libc::WEXITED);
+                        return Event::Gone;
+                    }
+                    State::Running | State::Absent => {}
                 }
+            }
+            if states.iter().all(|state| matches!(state, State::Absent)) {
                 return Event::Gone;
             }
-            if !libc::WIFSTOPPED(status) {
-                if tid == pid(self.tid) {
-                    return Event::Gone;
-                }
-                continue;
-            }
-            let stopped = Stopped { tid: Tid(tid as u32) };
-            let signal = libc::WSTOPSIG(status);
-            return match status >> 16 {
-                libc::PTRACE_EVENT_EXEC => Event::Exec(stopped),
-                0 => Event::Stopped(stopped, signal),
-                _ => Event::Stopped(stopped, 0),
-            };
+            std::thread::sleep(pause);
+            pause = (pause + Duration::from_micros(10)).min(Duration::from_millis(1));
         }
     }
+}
+
+/// What `waitid(2)` tells of a traced thread, without collecting it.
+enum State {
+    Running,
+    Stopped { signal: i32, event: i32 },
+    Ended,
+    Absent,
+}
+
+fn look(id: Tid) -> State {
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut info: libc::siginfo_t = unsafe { zeroed() };
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    // SAFETY: the kernel writes one `siginfo_t`.
+    if unsafe { libc::waitid(libc::P_PID, id.0, &mut info, options) } != 0 {
+        return State::Absent;
+    }
+    // SAFETY: `waitid` fills in the fields of a child's change, or leaves them zero.
+    if unsafe { info.si_pid() } == 0 {
+        return State::Running;
+    }
+    match info.si_code {
+        libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => State::Ended,
+        _ => {
+            // SAFETY: as above; of a traced stop this is the signal, with the event above it.
+            let status = unsafe { info.si_status() };
+            State::Stopped { signal: status & 0xff, event: status >> 8 }
+        }
+    }
+}
+
+fn collect(id: Tid, what: libc::c_int) {
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut info: libc::siginfo_t = unsafe { zeroed() };
+    let options = what | libc::WNOHANG | libc::__WALL | libc::__WNOTHREAD;
+    // Fails only where nothing is left to collect.
+    // SAFETY: the kernel writes one `siginfo_t`.
+    unsafe { libc::waitid(libc::P_PID, id.0, &mut info, options) };
+}
+
+/// A number from `/proc/TID/status`.
+fn status_field(tid: Tid, name: &str) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", tid.0)).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
+fn is_our_child(tid: Tid) -> bool {
+    status_field(tid, "PPid:") == Some(std::process::id())
 }
 
 impl Stopped {

@@ -201,7 +201,7 @@ impl Server {
         let program = program.unwrap_or(Program {
             path: "a program".into(),
             entry: Entry::Traced,
-            kind: "a program that cannot be looked up".into(),
+            kind: "a program that cannot be looked up, its caller's memory not being readable".into(),
         });
         let tracer = self.tracer.get_or_insert_with(|| {
             let (sender, receiver) = channel();
@@ -244,8 +244,13 @@ impl Tracer {
         let shown = program.path.display().to_string();
         let told = match result {
             Ok(_) => Ok(()),
+            // A thread that has died meanwhile, as when another of its process was the first to execute.
+            Err(Failed::BeforeExec(_)) if !self.listener.is_waiting(notification) => Ok(()),
             Err(Failed::BeforeExec(error)) => {
-                let reason = format!("it is {}, to be entered in a trace of its start: {error}", program.kind);
+                let reason = format!(
+                    "it is {}, which takes a trace of its start: {error} (is another tracer there?)",
+                    program.kind
+                );
                 refuse(&self.namespace, &self.start, &self.listener, notification, &shown, &reason)
             }
             Err(Failed::Listener(error)) => Err(error),

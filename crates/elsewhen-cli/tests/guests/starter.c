@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     if (!strcmp(way, "execveat-folder")) {
         char *slash = strrchr(target[0], '/');
         *slash = 0;
-        int folder = open(target[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int folder = open(*target[0] ? target[0] : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
         *slash = '/';
         syscall(SYS_execveat, folder, slash + 1, target, environ, 0);
         failed();

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a program may take unless a test says otherwise: far longer than any needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i128 = 1_000_000_000;
 /// Nanoseconds in an hour.

@@ -4,5 +4,6 @@
 //! the tests compare that with readings of the host's clocks taken before and after. What cannot run on a machine is
 //! skipped, and says so on standard error.
 
+mod children;
 mod guests;
 mod harness;
