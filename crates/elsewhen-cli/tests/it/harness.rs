@@ -311,6 +311,9 @@ pub(crate) fn make_once(name: &str, make: impl FnOnce(&Path) -> Command) -> Resu
             if !made.status.success() {
                 return Err(format!("{program} fails: {}", made.stderr.lines().next().unwrap_or_default()));
             }
+            if path.is_dir() {
+                fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            }
             fs::rename(&fresh, &path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(path)
         })
