@@ -27,7 +27,7 @@ pub(crate) fn run(spec: &Spec, command: &[OsString], inherited: &[i32]) -> ExitC
         Ok(prepared) => prepared,
         Err(error) => return fail(&error.to_string()),
     };
-    let front = supervisor::Front { pid: std::process::id(), group: process::process_group() };
+    let front = supervisor::Front { pid: std::process::id() };
     match process::fork() {
         Err(error) => fail(&error.to_string()),
         Ok(Fork::Child) => {

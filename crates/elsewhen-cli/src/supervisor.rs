@@ -8,7 +8,6 @@ use elsewhen_linux::signals::{self, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Front {
     pub(crate) pid: u32,
-    pub(crate) group: i32,
 }
 
 /// What the supervisor tells the front.
@@ -92,7 +90,7 @@ pub(crate) fn run(
             }
         });
     }
-    let started = start(namespace, command, inheritance, front);
+    let started = start(namespace, command, inheritance);
     process::close_inherited(inherited);
     let (mut child, signals) = match started {
         Ok(started) => started,
@@ -123,10 +121,8 @@ fn start(
     namespace: &Namespace,
     command: &[OsString],
     inheritance: Inheritance,
-    front: Front,
 ) -> Result<(Child, Signals), (u8, String)> {
     let failure = |error: elsewhen_linux::Error| (FAILURE, error.to_string());
-    process::own_process_group().map_err(failure)?;
     if probe::yama_scope() == Some(1) && !probe::has(Capability::SysPtrace) {
         // Yama lets a process be entered by its ancestors only, so orphans must stay descendants.
         process::adopt_orphans().map_err(failure)?;
@@ -135,7 +131,6 @@ fn start(
     let Some((program, arguments)) = command.split_first() else { return Err((FAILURE, "no program".into())) };
     let mut command = namespace.command(program);
     command.args(arguments).inherit(inheritance);
-    command.as_std_mut().process_group(front.group);
     let child = command.spawn().map_err(|error| {
         let status = if error.is_not_found() {
             NOT_FOUND
@@ -146,6 +141,9 @@ fn start(
         };
         (status, error.to_string())
     })?;
+    // The program stays in the front's group, and nothing that the terminal sends there is for this process: until
+    // here its signals were blocked, from here on it is in a group of its own.
+    process::own_process_group().map_err(failure)?;
     Ok((child, signals))
 }
 

@@ -355,11 +355,6 @@ pub fn own_process_group() -> Result<()> {
     rustix::process::setpgid(None, None).step(|| "make a process group".into())
 }
 
-/// The process group of this process.
-pub fn process_group() -> i32 {
-    rustix::process::getpgrp().as_raw_nonzero().get()
-}
-
 /// Makes orphans among this process's descendants its children (`PR_SET_CHILD_SUBREAPER`).
 ///
 /// # Errors

@@ -183,6 +183,21 @@ fn an_execution_that_fails_gives_the_error_that_it_gives_outside() {
 }
 
 #[test]
+fn a_program_that_ends_right_after_an_execution_failed_is_not_lost() {
+    let (folder, starter) = (Folder::new("ends"), guest("starter"));
+    // As much of a program as has to be traced to be entered, and too little to be one.
+    fs::write(folder.at("header"), &fs::read(guest("seconds")).unwrap()[..64]).unwrap();
+    let header = folder.copy(folder.at("header"), "elf-header", 0o755);
+    for round in 0..100 {
+        let mut two: Vec<Started> = (0..2).map(|_| start(inside(&starter, &["execve", text(&header)]))).collect();
+        for run in two.drain(..) {
+            let outcome = run.finish();
+            assert_eq!((outcome.code(), outcome.stdout.as_str()), (99, "failed 8\n"), "round {round}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn scripts_and_what_they_start_are_in_time() {
     let folder = Folder::new("scripts");
     let (seconds, bare) = (guest("seconds"), guest_as("bare", Build::Bare).unwrap());
@@ -225,7 +240,7 @@ fn a_set_user_id_program_keeps_its_rights_and_is_in_time() {
     }
     let folder = Folder::new("setuid");
     for (name, from) in [("dynamic", Ok(guest("identity"))), ("static", guest_as("identity", Build::Static))] {
-        let Ok(from) = from else { return skip(TEST, "no static C library") };
+        let Ok(from) = from else { return skip(TEST, "there is no static C library") };
         let program = folder.copy(from, name, 0o755);
         chown(&program, Some(12345), None).unwrap();
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
@@ -245,6 +260,7 @@ fn a_program_in_a_chroot_without_proc_is_in_time() {
     }
     let folder = Folder::new("chroot");
     folder.copy(guest_as("bare", Build::Bare).unwrap(), "bare", 0o755);
+    fs::create_dir(folder.at("tools")).unwrap();
     let root = text(folder.path()).to_owned();
     check_lines("bare", inside("chroot", &[&root, "/bare"]));
     for build in [Build::Static, Build::StaticPie, Build::MuslStatic] {
@@ -252,17 +268,20 @@ fn a_program_in_a_chroot_without_proc_is_in_time() {
             skip(TEST, &format!("no {build:?}"));
             continue;
         };
-        folder.copy(seconds, "seconds", 0o755);
-        folder.copy(starter, "starter", 0o755);
-        assert_eq!(check_lines("chroot", inside("chroot", &[&root, "/seconds", "a"])), ["a"], "{build:?}");
+        folder.copy(seconds, "tools/seconds", 0o755);
+        folder.copy(starter, "tools/starter", 0o755);
+        assert_eq!(check_lines("chroot", inside("chroot", &[&root, "/tools/seconds", "a"])), ["a"], "{build:?}");
         for way in ["fork", "vfork", "execveat-folder", "fexecve", "thread"] {
-            let command = || inside("chroot", &[&root, "/starter", way, "/seconds", "a"]);
+            let command = || inside("chroot", &[&root, "/tools/starter", way, "/tools/seconds", "a"]);
             // fexecve of musl goes through /proc, which is missing.
             if way == "fexecve" && build == Build::MuslStatic {
                 continue;
             }
             assert_eq!(check_lines(&format!("{way}, {build:?}"), command()), ["a"]);
-            check_lines(&format!("{way} of bare, {build:?}"), inside("chroot", &[&root, "/starter", "fork", "/bare"]));
+            check_lines(
+                &format!("{way} of bare, {build:?}"),
+                inside("chroot", &[&root, "/tools/starter", "fork", "/bare"]),
+            );
         }
     }
 }

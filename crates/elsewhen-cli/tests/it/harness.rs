@@ -214,11 +214,30 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // Fails only where nothing is left.
+            // What it started may have left its group, as the supervisor does. Each fails only where nothing is left.
+            let started = descendants(self.id());
             let _ = kill_process_group(self.id(), Signal::KILL);
+            for process in started {
+                let _ = kill_process(process, Signal::KILL);
+            }
             let _ = self.child.wait();
         }
     }
+}
+
+/// The children of a process, theirs, and so on.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)));
+        }
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// Runs a program to its end, with nothing to read unless the command says so.

@@ -4,6 +4,12 @@
 //! the tests compare that with readings of the host's clocks taken before and after. What cannot run on a machine is
 //! skipped, and says so on standard error.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod children;
+mod command_line;
 mod guests;
 mod harness;
+mod library;
+mod terminal;
+mod tools;
