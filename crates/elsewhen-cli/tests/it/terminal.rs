@@ -95,9 +95,21 @@ def wait(what, seconds=20):
             seen += os.read(fd, 4096)
     seen = seen[seen.index(what) + len(what):]
 def key(text): os.write(fd, text)
+def interrupt(what):
+    # As a person does: again, if nothing happens.
+    global seen
+    for _ in range(20):
+        key(b'\x03')
+        end = time.monotonic() + 1
+        while time.monotonic() < end and what not in seen:
+            if select.select([fd], [], [], 0.1)[0]:
+                seen += os.read(fd, 4096)
+        if what in seen:
+            break
+    wait(what)
 wait(b'shell> ')
 key(sys.argv[1].encode() + b" run -- sh -c 'echo be''gun; sleep 60'; echo status-$?\n")
-wait(b'begun\r\n'); key(b'\x03'); wait(b'status-130')
+wait(b'begun\r\n'); interrupt(b'status-130')
 wait(b'shell> ')
 key(sys.argv[1].encode() + b" run -- sh -c 'echo be''gun; read line; echo got-$line'; echo status-$?\n")
 wait(b'begun\r\n'); key(b'\x1a'); wait(b'Stopped'); wait(b'shell> ')
