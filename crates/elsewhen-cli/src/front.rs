@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 /// Runs the program of `command` in a namespace as `spec` asks, and returns how it ended.
 pub(crate) fn run(spec: &Spec, command: &[OsString], inherited: &[i32]) -> ExitCode {
-    let inheritance = Inheritance::of_this_process();
+    let inheritance = Inheritance::of_this_process().hear_of_children();
     let namespace = match Namespace::new(spec) {
         Ok(namespace) => namespace,
         Err(error) => return fail(&error.to_string()),

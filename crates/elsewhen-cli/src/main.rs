@@ -10,6 +10,7 @@ mod supervisor;
 
 use args::{Cli, Sub};
 use clap::{CommandFactory, Parser};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Our own failure: bad arguments, no permission, no support here.
@@ -42,13 +43,25 @@ fn main() -> ExitCode {
         Sub::Doctor(doctor) => doctor::run(&doctor),
         Sub::Clocks => doctor::print_clocks(),
         Sub::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "elsewhen", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "elsewhen", &mut script);
+            print(&script)
         }
-        Sub::Man => match args::write_manual(&mut std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&format!("write the manual: {error}")),
-        },
+        Sub::Man => {
+            let mut page = Vec::new();
+            match args::write_manual(&mut page) {
+                Ok(()) => print(&page),
+                Err(error) => fail(&format!("write the manual: {error}")),
+            }
+        }
+    }
+}
+
+/// Writes a text to standard output. A reader that has gone has read enough.
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(&format!("write to standard output: {error}")),
+        _ => ExitCode::SUCCESS,
     }
 }
 

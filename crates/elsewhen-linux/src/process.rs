@@ -123,13 +123,14 @@ pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 pub struct Inheritance {
     mask: libc::sigset_t,
     ignored_sigpipe: bool,
+    ignored_sigchld: bool,
 }
 
 impl Default for Inheritance {
     /// No signal blocked, and SIGPIPE as it is by default.
     fn default() -> Self {
         // SAFETY: all zeros is the empty set.
-        Self { mask: unsafe { zeroed() }, ignored_sigpipe: false }
+        Self { mask: unsafe { zeroed() }, ignored_sigpipe: false, ignored_sigchld: false }
     }
 }
 
@@ -140,11 +141,25 @@ impl Inheritance {
         let mut mask = unsafe { zeroed() };
         // SAFETY: the kernel writes one signal set.
         unsafe { libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask) };
-        Self { mask, ignored_sigpipe: sigpipe::was_ignored() }
+        Self { mask, ignored_sigpipe: sigpipe::was_ignored(), ignored_sigchld: false }
+    }
+
+    /// Makes this process hear of its children's ends, which one that was started with SIGCHLD ignored does not;
+    /// what it starts inherits that it was.
+    #[must_use]
+    pub fn hear_of_children(mut self) -> Self {
+        // SAFETY: the default of SIGCHLD runs no code.
+        let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        self.ignored_sigchld = before == libc::SIG_IGN;
+        self
     }
 
     /// Applies it to the calling process. Async-signal-safe.
     fn apply(&self) {
+        if self.ignored_sigchld {
+            // SAFETY: ignoring a signal runs no code.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        }
         if self.ignored_sigpipe {
             // SAFETY: ignoring a signal runs no code.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

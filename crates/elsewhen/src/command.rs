@@ -102,7 +102,7 @@ impl Command {
         match spawned {
             Ok(inner) => {
                 let pidfd = PidFd::open(inner.id())?;
-                Ok(Child { inner, pidfd, gate: supervisor.gate(), supervisor: Some(supervisor), shown })
+                Ok(Child { inner, pidfd, gate: supervisor.gate(&namespace.0), supervisor: Some(supervisor), shown })
             }
             Err(error) => Err(supervisor.explain(&shown, &error)),
         }

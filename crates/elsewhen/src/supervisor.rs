@@ -35,8 +35,8 @@ pub(crate) struct Supervisor {
 struct StartLog {
     /// Why the filter could not be loaded.
     filter: Option<elsewhen_linux::Error>,
-    /// Why a program was refused.
-    refusal: Option<String>,
+    /// Why programs were refused.
+    refusals: Vec<String>,
     running: bool,
 }
 
@@ -78,8 +78,15 @@ impl Supervisor {
         Ok(Self { gate, start, thread })
     }
 
-    pub(crate) fn gate(&self) -> Arc<Gate> {
-        lock(&self.start).running = true;
+    /// The gate of a tree whose first program runs. From here on refusals are reported; those that came before
+    /// anyone could know that it runs are reported now.
+    pub(crate) fn gate(&self, namespace: &Inner) -> Arc<Gate> {
+        let refusals = {
+            let mut start = lock(&self.start);
+            start.running = true;
+            std::mem::take(&mut start.refusals)
+        };
+        refusals.iter().for_each(|refusal| namespace.report(refusal));
         Arc::clone(&self.gate)
     }
 
@@ -106,7 +113,7 @@ impl Supervisor {
                 _ => format!("cannot supervise {shown}: {filter}"),
             });
         }
-        if let Some(refusal) = start.refusal.take() {
+        if let Some(refusal) = start.refusals.pop() {
             return Error::refused(refusal);
         }
         let text = error.to_string();
@@ -282,7 +289,7 @@ fn refuse(
             namespace.report(&message);
         } else {
             // The first program: its starter gets the reason as the error.
-            start.refusal = Some(message);
+            start.refusals.push(message);
         }
     }
     listener.fail(notification, REFUSED).map(drop)

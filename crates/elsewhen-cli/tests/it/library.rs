@@ -1,6 +1,6 @@
 //! The library: a namespace changed under running programs.
 
-use crate::harness::guest;
+use crate::harness::{Build, guest, guest_as, skip};
 use elsewhen::{Child, Family, Namespace, Rate, SignedDuration, Spec, Timestamp};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
@@ -121,6 +121,16 @@ fn programs_that_are_not_there_or_cannot_run_are_told_apart() {
     for _ in 0..3 {
         assert!(command.status().unwrap().success(), "a command can be started again");
     }
+}
+
+#[test]
+fn a_program_that_cannot_be_entered_is_an_error_with_the_reason() {
+    let program = match guest_as("seconds", Build::Bits32) {
+        Ok(program) => program,
+        Err(reason) => return skip("a_program_that_cannot_be_entered_is_an_error_with_the_reason", &reason),
+    };
+    let error = Namespace::new(&Spec::new()).unwrap().command(program).spawn().unwrap_err();
+    assert!(error.is_refused() && error.to_string().contains("32-bit"), "{error}");
 }
 
 #[test]

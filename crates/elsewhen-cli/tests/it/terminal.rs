@@ -135,3 +135,59 @@ fn process_1_of_a_container_collects_orphans_and_passes_signals_on() {
     let outcome = run_quietly(command);
     assert_eq!((outcome.stdout.as_str(), outcome.code()), ("0\n", 143), "{}", outcome.stderr);
 }
+
+/// The signals guest, running inside, and the process id that it has told.
+fn signals_guest() -> (Started, String) {
+    let mut command = elsewhen(&["--offset", "1d"], guest("signals"));
+    command.stdin(std::process::Stdio::piped());
+    let mut started = start(command);
+    let program = started.must_say().strip_prefix("ready ").unwrap().to_owned();
+    (started, program)
+}
+
+#[test]
+fn a_signal_that_is_sent_to_elsewhen_arrives_once() {
+    let (mut started, _) = signals_guest();
+    let sent = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::WINCH, Signal::ALARM];
+    for signal in sent {
+        started.signal(signal);
+        assert_eq!(started.must_say(), format!("got {}", signal.as_raw()));
+    }
+    started.signal(Signal::USR2);
+    assert_eq!(started.must_say(), "got 12");
+    let outcome = started.finish();
+    assert_eq!((outcome.code(), outcome.stdout.lines().count()), (3, 1 + sent.len() + 1), "{outcome:?}");
+}
+
+#[test]
+fn a_signal_that_is_sent_before_the_program_runs_is_not_lost() {
+    for round in 0..40 {
+        let mut command = elsewhen(&["--offset", "1d"], "sleep");
+        command.arg("1000").stdin(std::process::Stdio::null());
+        let started = start(command);
+        std::thread::sleep(std::time::Duration::from_micros(round * 250));
+        started.signal(Signal::TERM);
+        let outcome = started.finish();
+        // Ended as itself, or as the program.
+        use std::os::unix::process::ExitStatusExt;
+        assert!(outcome.status.code() == Some(143) || outcome.status.signal() == Some(15), "{round}: {outcome:?}");
+    }
+}
+
+#[test]
+fn elsewhen_killed_while_it_starts_the_program_leaves_nothing() {
+    let folder = Folder::new("killed-early");
+    for round in 0..200 {
+        let mut command = elsewhen(&["--name", "killed-early"], "sleep");
+        command.arg("1000").current_dir(folder.path()).stdin(std::process::Stdio::null());
+        let started = start(command);
+        std::thread::sleep(std::time::Duration::from_micros(round * 61 % 7000));
+        started.signal(Signal::KILL);
+        // The output ends with the last process that holds it: the supervisor or the program.
+        let outcome = started.finish();
+        assert_eq!(outcome.stdout, "", "{outcome:?}");
+    }
+    let here =
+        |entry: &std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder.path());
+    until("no process of these is left", || !std::fs::read_dir("/proc").unwrap().flatten().any(|entry| here(&entry)));
+}
