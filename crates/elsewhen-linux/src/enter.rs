@@ -38,15 +38,6 @@ pub enum Progress {
     Killed(Error),
 }
 
-/// What became of an execution under trace.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Traced {
-    /// The program was left in the stub.
-    Entered,
-    /// The execution failed, or its process died, with nothing changed.
-    NotExecuted,
-}
-
 impl Entrance {
     /// Prepares for the kernel's vDSO of this process.
     ///
@@ -157,7 +148,7 @@ impl Entrance {
 
     /// Lets an announced execution go on under trace and leaves the new program in the stub.
     ///
-    /// Blocks until the execution has succeeded or failed. All calls for one listener must come from one thread.
+    /// Blocks until the execution has succeeded or failed; one that failed leaves everything as it was. All calls for one listener must come from one thread.
     /// `before_release` is called when the session is over but its thread has not gone on yet.
     ///
     /// # Errors
@@ -168,23 +159,23 @@ impl Entrance {
         listener: &Listener,
         notification: &Notification,
         before_release: impl FnOnce(),
-    ) -> std::result::Result<Traced, Failed> {
+    ) -> std::result::Result<(), Failed> {
         let thread = Running::seize(notification.tid).map_err(Failed::BeforeExec)?;
         listener.resume(notification).map_err(Failed::Listener)?;
         // A failing execution returns to user mode, where this stops it.
         thread.interrupt();
         match thread.wait() {
-            Event::Gone => Ok(Traced::NotExecuted),
+            Event::Gone => Ok(()),
             Event::Stopped(stopped, signal) => {
                 before_release();
                 stopped.detach(signal);
-                Ok(Traced::NotExecuted)
+                Ok(())
             }
             Event::Exec(stopped) => match self.leave_in_stub(&stopped) {
                 Ok(()) => {
                     before_release();
                     stopped.detach(0);
-                    Ok(Traced::Entered)
+                    Ok(())
                 }
                 Err(error) => {
                     kill(stopped.tid());

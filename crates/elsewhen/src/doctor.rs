@@ -3,11 +3,11 @@
 use crate::error::Result;
 use crate::namespace::Namespace;
 use crate::spec::{Family, Spec};
+use elsewhen_linux::clock;
 use elsewhen_linux::probe::{self, Capability};
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry};
 use elsewhen_linux::redirect::HostVdso;
 use elsewhen_linux::remote::Tid;
-use elsewhen_linux::{clock, enter::Entrance};
 use elsewhen_vdso::clock::Timeline;
 use elsewhen_vdso::page::{Map, Snapshot};
 use std::fmt;
@@ -231,10 +231,8 @@ pub fn examine_program(program: &str) -> Vec<Finding> {
 pub fn examine_process(pid: u32) -> Result<Vec<Finding>> {
     let (tid, subject) = (Tid(pid), format!("process {pid}"));
     let Some(page) = probe::page_of(tid)? else {
-        let entrance = Entrance::new().err().map_or(String::new(), |error| format!(" ({error})"));
-        let detail = format!(
-            "not in a namespace: it sees the host's time. Running processes are not entered; start it with `elsewhen run`{entrance}"
-        );
+        let detail = "not in a namespace: it sees the host's time. Running processes are not entered; start it with \
+                      `elsewhen run`";
         return Ok(vec![finding(Verdict::NotIntercepted, &subject, detail)]);
     };
     let Some(snapshot) = Snapshot::decode(&page) else {

@@ -6,9 +6,8 @@ use crate::plan::{self, Maps, Start};
 use crate::spec::{Family, Spec};
 use elsewhen_linux::enter::Entrance;
 use elsewhen_linux::{clock, page::PageFile};
-use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
-use elsewhen_vdso::page::Map;
-use elsewhen_vdso::transform::{HostNs, Pivot};
+use elsewhen_vdso::clock::{ClockId, Timeline};
+use elsewhen_vdso::transform::HostNs;
 use std::ffi::OsStr;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,19 +78,22 @@ impl Namespace {
     /// # Errors
     /// Where a clock would leave its range, or MONOTONIC or BOOTTIME would step back; nothing has changed then.
     pub fn set(&self, spec: &Spec) -> Result<()> {
+        if spec.is_empty() {
+            return Ok(());
+        }
         let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.0.page.page().maps();
         let mut lead_ns = LEAD_NS;
         let planned = loop {
             let planned = plan::plan(&current, &clock::sample(), Start::Running { lead_ns }, spec)?;
             // Published late, a change would have readers on both sides of its instant: plan again, further ahead.
-            if changes_ahead(&planned, &current, &clock::sample()) {
+            if changes(&planned, &current).all(is_ahead) {
                 break planned;
             }
             lead_ns = lead_ns.saturating_mul(2);
         };
         self.0.page.page().publish(&planned);
-        while changes_ahead(&planned, &current, &clock::sample()) {
+        while changes(&planned, &current).any(is_ahead) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
         self.0.page.page().publish(&plan::settled(&planned));
@@ -156,10 +158,15 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// Whether the changed maps all take over later than now.
-fn changes_ahead(planned: &Maps, current: &Maps, now: &[HostNs; TIMELINES]) -> bool {
-    planned.iter().zip(current).zip(now).all(|((planned, current), now)| match planned {
-        Map::Pivot(Pivot { at_host_ns, .. }) if planned != current => now.0 < *at_host_ns,
-        _ => true,
+/// The timelines whose maps differ, with the host instant at which the new map takes over.
+fn changes(planned: &Maps, current: &Maps) -> impl Iterator<Item = (Timeline, HostNs)> {
+    Timeline::ALL.into_iter().filter_map(|timeline| {
+        let (planned, current) = (planned[timeline as usize], current[timeline as usize]);
+        (planned != current).then(|| (timeline, HostNs(planned.to_pivot().at_host_ns)))
     })
+}
+
+/// Whether a change takes effect later than now.
+fn is_ahead((timeline, at): (Timeline, HostNs)) -> bool {
+    clock::now(timeline.clock()) < at
 }

@@ -91,7 +91,7 @@ fn target(
     Ok(match position {
         Position::Offset { ns } => i128::from(at.0) + i128::from(ns),
         Position::At { realtime_ns } => {
-            // TAI keeps its distance from REALTIME, and the date is meant for now, not for `at`.
+            // TAI keeps its distance from REALTIME, and the date is asked for the moment of the sample.
             let distance = i128::from(now[timeline as usize].0) - i128::from(now[Timeline::Realtime as usize].0);
             let passed = Affine { host_ns: 0, member_ns: 0, mult }.to_member(HostNs(lead_ns)).0;
             i128::from(realtime_ns) + distance + i128::from(passed)

@@ -67,6 +67,17 @@ fn a_change_is_seen_by_running_programs_when_set_returns() {
 }
 
 #[test]
+fn a_change_of_nothing_changes_nothing_and_returns() {
+    let namespace = Namespace::new(&Spec::new().freeze(Family::Realtime)).unwrap();
+    let frozen = namespace.now_ns(Family::Realtime);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let handle = namespace.clone();
+    std::thread::spawn(move || sender.send(handle.set(&Spec::new())));
+    receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("set returns").unwrap();
+    assert_eq!(namespace.now_ns(Family::Realtime), frozen);
+}
+
+#[test]
 fn freezing_and_thawing_never_jump() {
     let namespace = Namespace::new(&Spec::new().offset(Family::Realtime, SignedDuration::from_hours(1000))).unwrap();
     let mut watched = Watched::start(&namespace);
