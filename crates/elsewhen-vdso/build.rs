@@ -12,8 +12,15 @@ use std::process::Command;
 #[path = "src/elf.rs"]
 mod elf;
 
-/// The functions of the image that redirected host entries jump to, as `hooks.rs` names them.
-const HOOKS: [&str; 4] = ["elsewhen_clock_gettime", "elsewhen_gettimeofday", "elsewhen_time", "elsewhen_clock_getres"];
+/// The functions of the image that the host side sends threads to, as `hooks.rs` names them.
+const HOOKS: [&str; 6] = [
+    "elsewhen_clock_gettime",
+    "elsewhen_gettimeofday",
+    "elsewhen_time",
+    "elsewhen_clock_getres",
+    "elsewhen_boot",
+    "elsewhen_gate",
+];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(vdso_image)");

@@ -64,6 +64,15 @@ pub(crate) struct Run {
     #[arg(long, value_name = "CLOCK", num_args = 0..=1, require_equals = true, default_missing_value = "realtime")]
     pub(crate) freeze: Vec<String>,
 
+    /// Prepare the program for any later change: every timed wait is then caught, at some microseconds each
+    #[arg(long)]
+    pub(crate) adjustable: bool,
+
+    /// Let the program set the namespace's clock (date -s, chronyd), with or without the privilege. The host's clock
+    /// is never set from inside
+    #[arg(long)]
+    pub(crate) settable: bool,
+
     /// Name of the namespace, for people and tools
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

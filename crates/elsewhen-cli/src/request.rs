@@ -48,6 +48,12 @@ pub(crate) fn of_run(run: &Run) -> Result<Spec, Refusal> {
         claim(&mut paced, clocks, "--rate and --freeze")?;
         spec = spec.freeze(clocks);
     }
+    if run.adjustable {
+        spec = spec.adjustable();
+    }
+    if run.settable {
+        spec = spec.settable();
+    }
     if let Some(name) = &run.name {
         spec = spec.with_name(name).map_err(in_flag("--name"))?;
     }

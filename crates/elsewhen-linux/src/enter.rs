@@ -105,7 +105,7 @@ impl Entrance {
         };
         let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
         let caught = Some(Caught { memory_fd, displaced });
-        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, caught })?;
+        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso), caught })?;
         self.patch.redirect(&memory, vdso)?;
         memory.write(resume_at, &stub::far_jump(self.patch.stub(vdso).plus(stub::at_map())))?;
         Ok(Answer::Succeed)
@@ -125,7 +125,7 @@ impl Entrance {
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
             return Ok(Answer::Resume);
         };
-        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, caught: None })?;
+        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso), caught: None })?;
         Ok(Answer::Succeed)
     }
 

@@ -19,6 +19,7 @@
 pub mod clock;
 pub mod enter;
 mod error;
+pub mod filter;
 pub mod page;
 pub mod probe;
 pub mod process;

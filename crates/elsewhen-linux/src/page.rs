@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, Step};
 use elsewhen_vdso::image;
 use elsewhen_vdso::page::{PAGE_SIZE, TimensPage};
+use elsewhen_vdso::state::STATE_SIZE;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
@@ -15,6 +16,9 @@ use std::ptr::NonNull;
 /// Above `vm.mmap_min_addr`, below the base of every linker's fixed-address programs. The same in every member
 /// of every namespace, because what is inherited over `execve(2)` refers to it.
 pub const PAGE_ADDRESS: u64 = IMAGE_ADDRESS - PAGE_SIZE as u64;
+
+/// Where each member keeps its own state, below the page.
+pub const STATE_ADDRESS: u64 = PAGE_ADDRESS - STATE_SIZE as u64;
 
 /// Where the image lies in every member.
 pub const IMAGE_ADDRESS: u64 = 0x10_0000;

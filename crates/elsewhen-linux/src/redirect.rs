@@ -13,12 +13,16 @@ use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
 use elsewhen_vdso::elf::{self, Elf64, PT_LOAD};
 use elsewhen_vdso::image;
+use elsewhen_vdso::state::Boot;
 use iced_x86::{
     BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, Instruction, InstructionBlock,
 };
 
 /// A jump with a 32-bit displacement.
 const JUMP_LEN: usize = 5;
+
+/// The kernel lets programs read and write their FS and GS bases (`arch/x86/include/uapi/asm/hwcap2.h`).
+const HWCAP2_FSGSBASE: u64 = 2;
 
 /// First word of what is added to a vDSO: a process that has it is a member.
 pub const MARK: u64 = u64::from_le_bytes(*b"elswhen1");
@@ -46,6 +50,8 @@ pub struct Patch {
     /// The mark, trampolines and thunks, and the stub.
     addition: Span,
     stub: u64,
+    /// The original code of `clock_gettime`.
+    host_clock: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -156,6 +162,7 @@ impl HostVdso {
             addition: Span { offset: addition.at, bytes: addition.bytes },
             original: self.bytes.clone(),
             stub,
+            host_clock: trampolines.first().map_or(0, |(_, at)| *at),
         })
     }
 }
@@ -203,6 +210,18 @@ impl Patch {
     /// Where the stub lies in a patched process.
     pub(crate) const fn stub(&self, vdso: RemoteAddr) -> RemoteAddr {
         vdso.plus(self.stub)
+    }
+
+    /// What the image is told in a process whose vDSO lies there.
+    pub(crate) fn boot(&self, vdso: RemoteAddr) -> Boot {
+        // SAFETY: reads an entry of this process's auxiliary vector.
+        let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+        Boot {
+            vdso_start: vdso.0,
+            vdso_end: vdso.plus(self.original.len() as u64).0,
+            host_clock: vdso.plus(self.host_clock).0,
+            fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
+        }
     }
 
     /// Whether a process whose vDSO lies there has been patched already.

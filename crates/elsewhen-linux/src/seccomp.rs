@@ -1,12 +1,8 @@
-//! The filter that members carry, and the listener at which it announces them. Mirrors `seccomp(2)` and
+//! Loading the members' filter, and the listener at which it announces them. Mirrors `seccomp(2)` and
 //! `seccomp_unotify(2)`.
-//!
-//! The filter announces two things: a program about to be executed, so that it can be examined and refused, and
-//! the one call with which a program that uses thread-local storage sets it up at its start, when it is
-//! single-threaded and has read no clock yet. Everything else is allowed by system call number alone, so it stays
-//! in the kernel's constant-action bitmap.
 
 use crate::error::{Error, Result, Step};
+use crate::filter::Filter;
 use crate::remote::Tid;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
@@ -16,59 +12,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// `ARCH_SET_FS` of `arch_prctl(2)`.
 pub const ARCH_SET_FS: u64 = 0x1002;
 
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+pub(crate) const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+pub(crate) const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// Added to the numbers of x32 calls, which report themselves as x86-64.
-const X32_BIT: u32 = 0x4000_0000;
-
-const I386_EXECVE: u32 = 11;
-const I386_EXECVEAT: u32 = 358;
-const X32_EXECVE: u32 = X32_BIT | 520;
-const X32_EXECVEAT: u32 = X32_BIT | 545;
-
-/// Offsets in `struct seccomp_data`.
-const DATA_NR: u32 = 0;
-const DATA_ARCH: u32 = 4;
-const DATA_ARG0: u32 = 16;
-const DATA_ARG2: u32 = 32;
-
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-const fn op(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt, jf, k }
-}
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// The third argument, which the kernel ignores, of `arch_prctl(ARCH_SET_FS)` made by the stub in place of the
 /// announced one. The filter lets it pass.
 pub(crate) const STUB_PASS: u64 = 0xe15e_0001_7061_7373;
 
-/// The members' filter.
-const FILTER: [libc::sock_filter; 20] = [
-    /* 0 */ op(LOAD, 0, 0, DATA_ARCH),
-    /* 1 */ op(JUMP_IF_EQUAL, 4, 0, AUDIT_ARCH_X86_64),
-    /* 2 */ op(JUMP_IF_EQUAL, 0, 16, AUDIT_ARCH_I386),
-    /* 3 */ op(LOAD, 0, 0, DATA_NR),
-    /* 4 */ op(JUMP_IF_EQUAL, 13, 0, I386_EXECVE),
-    /* 5 */ op(JUMP_IF_EQUAL, 12, 13, I386_EXECVEAT),
-    /* 6 */ op(LOAD, 0, 0, DATA_NR),
-    /* 7 */ op(JUMP_IF_EQUAL, 10, 0, libc::SYS_execve as u32),
-    /* 8 */ op(JUMP_IF_EQUAL, 9, 0, libc::SYS_execveat as u32),
-    /* 9 */ op(JUMP_IF_EQUAL, 8, 0, X32_EXECVE),
-    /* 10 */ op(JUMP_IF_EQUAL, 7, 0, X32_EXECVEAT),
-    /* 11 */ op(JUMP_IF_EQUAL, 0, 7, libc::SYS_arch_prctl as u32),
-    /* 12 */ op(LOAD, 0, 0, DATA_ARG0),
-    /* 13 */ op(JUMP_IF_EQUAL, 0, 5, ARCH_SET_FS as u32),
-    /* 14 */ op(LOAD, 0, 0, DATA_ARG2),
-    /* 15 */ op(JUMP_IF_EQUAL, 0, 2, STUB_PASS as u32),
-    /* 16 */ op(LOAD, 0, 0, DATA_ARG2 + 4),
-    /* 17 */ op(JUMP_IF_EQUAL, 1, 0, (STUB_PASS >> 32) as u32),
-    /* 18 */ op(RETURN, 0, 0, libc::SECCOMP_RET_USER_NOTIF),
-    /* 19 */ op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-];
-
-/// Loads the filter into the calling thread and returns its listener.
+/// Loads a filter into the calling thread and returns its listener.
 ///
 /// Async-signal-safe: meant for between `fork(2)` and `execve(2)`. Sets `no_new_privs` only where the kernel
 /// asks for it, which is where the caller lacks `CAP_SYS_ADMIN`; programs started then gain nothing from
@@ -77,7 +30,7 @@ const FILTER: [libc::sock_filter; 20] = [
 /// # Errors
 /// `EBUSY`: another listener is above this process. `EINVAL`: the kernel has no listeners. `EPERM`, `EACCES`:
 /// forbidden.
-pub fn install() -> io::Result<OwnedFd> {
+pub fn install(filter: &Filter) -> io::Result<OwnedFd> {
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     let attempts = [
         // Once its call is announced, only a fatal signal takes a member out of it (Linux 5.19).
@@ -91,7 +44,7 @@ pub fn install() -> io::Result<OwnedFd> {
         if no_new_privs {
             rustix::thread::set_no_new_privs(true)?;
         }
-        match load(flags) {
+        match load(filter, flags) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
@@ -102,8 +55,8 @@ pub fn install() -> io::Result<OwnedFd> {
     Err(last)
 }
 
-fn load(flags: libc::c_ulong) -> io::Result<OwnedFd> {
-    let program = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
+fn load(filter: &Filter, flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let program = filter.program();
     // SAFETY: the kernel reads the program, which lives as long as the call, and writes nothing.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) };
@@ -298,56 +251,3 @@ impl AsFd for Listener {
 
 /// The kernel's structures must be the ones this was built for.
 const _: () = assert!(size_of::<libc::seccomp_notif>() == 80 && size_of::<libc::seccomp_notif_resp>() == 24);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs the filter as the kernel does, over one call.
-    fn verdict(arch: u32, nr: u32, arg0: u32) -> u32 {
-        verdict_with(arch, nr, arg0, 0)
-    }
-
-    fn verdict_with(arch: u32, nr: u32, arg0: u32, arg2: u64) -> u32 {
-        let (mut accumulator, mut at) = (0, 0);
-        loop {
-            let libc::sock_filter { code, jt, jf, k } = FILTER[at];
-            at += 1;
-            match code {
-                LOAD => accumulator = [nr, arch, 0, 0, arg0, 0, 0, 0, arg2 as u32, (arg2 >> 32) as u32][k as usize / 4],
-                JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
-                RETURN => return k,
-                _ => panic!("unexpected instruction {code:#x}"),
-            }
-        }
-    }
-
-    #[test]
-    fn exactly_program_starts_are_announced() {
-        let announced = |arch, nr| verdict(arch, nr, 0) == libc::SECCOMP_RET_USER_NOTIF;
-        let x86_64: Vec<u32> =
-            (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_X86_64, *nr)).collect();
-        assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
-        let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
-        assert_eq!(i386, [11, 358]);
-        assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
-    }
-
-    #[test]
-    fn the_stubs_own_call_passes_and_nothing_that_resembles_it() {
-        let set_fs = |arg2| verdict_with(AUDIT_ARCH_X86_64, 158, 0x1002, arg2);
-        assert_eq!(set_fs(STUB_PASS), libc::SECCOMP_RET_ALLOW);
-        for near in [0, STUB_PASS as u32 as u64, STUB_PASS >> 32 << 32, STUB_PASS + 1, !STUB_PASS] {
-            assert_eq!(set_fs(near), libc::SECCOMP_RET_USER_NOTIF);
-        }
-        assert_eq!(verdict_with(AUDIT_ARCH_X86_64, 59, 0x1002, STUB_PASS), libc::SECCOMP_RET_USER_NOTIF);
-    }
-
-    #[test]
-    fn only_setting_the_fs_base_is_announced_of_arch_prctl() {
-        for code in 0..0x6000 {
-            let expected = if code == 0x1002 { libc::SECCOMP_RET_USER_NOTIF } else { libc::SECCOMP_RET_ALLOW };
-            assert_eq!(verdict(AUDIT_ARCH_X86_64, 158, code), expected, "arch_prctl({code:#x})");
-        }
-    }
-}

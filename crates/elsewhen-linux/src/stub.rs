@@ -1,4 +1,5 @@
-//! The stub: the few instructions that a process executes itself to map the page and the image.
+//! The stub: the few instructions that a process executes itself to map page, image and state, and to let the
+//! image take over `SIGSYS`.
 //!
 //! It is copied into the unused end of the process's own vDSO, with its parameters behind it, and runs once:
 //! from [`AT_REQUEST`] where the process was left at its first instruction and has to ask for the descriptors,
@@ -7,8 +8,10 @@
 //! supervisor by `arch_prctl(ARCH_SET_FS, WORD, EXTRA)`, which the filter announces, with words that are no
 //! valid addresses. If nobody answers, it ends the process: half a namespace is worse than none.
 
-use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, image_len};
+use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::RemoteAddr;
+use elsewhen_vdso::image;
+use elsewhen_vdso::state::{Boot, STATE_SIZE, WIPED_SIZE};
 use std::arch::global_asm;
 
 /// Bytes of a jump to anywhere.
@@ -68,6 +71,34 @@ global_asm!(
     "syscall",
     "cmp rax, [rip + 31f]",
     "jne 8f",
+    // The state: empty pages, the first of which a forked process finds empty again.
+    "mov eax, {mmap}",
+    "mov rdi, [rip + 33f]",
+    "mov esi, {state_size}",
+    "mov edx, {prot_read_write}",
+    "mov r10d, {map_state}",
+    "mov r8, -1",
+    "xor r9d, r9d",
+    "syscall",
+    "cmp rax, [rip + 33f]",
+    "jne 8f",
+    "mov eax, {madvise}",
+    "mov rdi, [rip + 33f]",
+    "mov esi, {wiped_size}",
+    "mov edx, {wipe_on_fork}",
+    "syscall",
+    "test rax, rax",
+    "jnz 8f",
+    // The image takes over SIGSYS.
+    "push rbp",
+    "mov rbp, rsp",
+    "and rsp, -16",
+    "lea rdi, [rip + 38f]",
+    "call [rip + 35f]",
+    "mov rsp, rbp",
+    "pop rbp",
+    "test rax, rax",
+    "jnz 8f",
     // Put the bytes behind the announced call right again, through the process's own memory file.
     "mov rsi, [rip + 36f]",
     "test rsi, rsi",
@@ -130,9 +161,12 @@ global_asm!(
     "30: .quad 0",
     "31: .quad 0",
     "32: .quad 0",
+    "33: .quad 0",
     "34: .quad 0",
+    "35: .quad 0",
     "36: .quad 0",
     "37: .quad 0, 0",
+    "38: .quad 0, 0, 0, 0",
     "elsewhen_stub_end:",
     ".popsection",
     arch_prctl = const libc::SYS_arch_prctl,
@@ -146,6 +180,12 @@ global_asm!(
     exit_group = const libc::SYS_exit_group,
     status = const EXIT_STATUS,
     prot_read = const libc::PROT_READ,
+    madvise = const libc::SYS_madvise,
+    wipe_on_fork = const libc::MADV_WIPEONFORK,
+    state_size = const STATE_SIZE,
+    wiped_size = const WIPED_SIZE,
+    prot_read_write = const libc::PROT_READ | libc::PROT_WRITE,
+    map_state = const libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
     prot_read_exec = const libc::PROT_READ | libc::PROT_EXEC,
     map_page = const libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE,
     map_image = const libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE,
@@ -190,6 +230,8 @@ pub(crate) struct Parameters {
     pub(crate) image_fd: i32,
     /// Where the process goes on.
     pub(crate) resume_at: RemoteAddr,
+    /// What the image is told.
+    pub(crate) boot: Boot,
     /// For a process caught in a system call: what to do before it returns from it.
     pub(crate) caught: Option<Caught>,
 }
@@ -206,17 +248,24 @@ pub(crate) struct Caught {
 impl Parameters {
     /// As the stub reads them.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(72);
+        let mut bytes = Vec::with_capacity(120);
         let memory_fd = self.caught.map_or(-1, |caught| caught.memory_fd);
         for fd in [self.page_fd, self.image_fd, memory_fd, 0] {
             bytes.extend(fd.to_le_bytes());
         }
         let put_right = self.caught.map_or(0, |_| self.resume_at.0);
-        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), self.resume_at.0, put_right] {
+        let boot_address = IMAGE_ADDRESS + image::HOOK_BOOT;
+        for word in
+            [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), STATE_ADDRESS, self.resume_at.0, boot_address, put_right]
+        {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(self.caught.map_or([0; FAR_JUMP_LEN], |caught| caught.displaced));
         bytes.extend([0; 2]);
+        let Boot { vdso_start, vdso_end, host_clock, fsgsbase } = self.boot;
+        for word in [vdso_start, vdso_end, host_clock, fsgsbase] {
+            bytes.extend(word.to_le_bytes());
+        }
         bytes
     }
 }
@@ -234,7 +283,8 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), caught: None };
+        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0 };
+        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }
 

@@ -1,6 +1,10 @@
 //! What lies outside the image: the caller's structures, the host's functions, system calls.
 
+use crate::state::State;
+use crate::transform::NSEC_PER_SEC;
 use core::arch::asm;
+use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 
 /// `struct timespec`.
 #[repr(C)]
@@ -31,18 +35,19 @@ const SYS_CLOCK_GETTIME: i64 = 228;
 const SYS_CLOCK_GETRES: i64 = 229;
 const SYS_GETCPU: i64 = 309;
 
-/// A system call of up to three arguments.
+/// A system call.
 ///
 /// # Safety
-/// The kernel may write through the pointers among the arguments, as the call of that number documents.
+/// The kernel may read and write through the pointers among the arguments, as the call of that number documents.
 #[inline(always)]
-unsafe fn syscall(number: i64, first: usize, second: usize, third: usize) -> i64 {
+pub(crate) unsafe fn syscall(number: i64, args: [usize; 6]) -> i64 {
     let result;
     // SAFETY: the registers follow the kernel's convention (`syscall(2)`); rcx and r11 are declared lost, and
     // memory is not declared untouched.
     unsafe {
-        asm!("syscall", inlateout("rax") number => result, in("rdi") first, in("rsi") second, in("rdx") third,
-             lateout("rcx") _, lateout("r11") _, options(nostack));
+        asm!("syscall", inlateout("rax") number => result, in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
+             in("r10") args[3], in("r8") args[4], in("r9") args[5], lateout("rcx") _, lateout("r11") _,
+             options(nostack));
     }
     result
 }
@@ -53,7 +58,7 @@ unsafe fn syscall(number: i64, first: usize, second: usize, third: usize) -> i64
 /// As `clock_gettime(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe extern "C" fn sys_clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timespec at most.
-    unsafe { syscall(SYS_CLOCK_GETTIME, clock as usize, time.expose_provenance(), 0) as i32 }
+    unsafe { syscall(SYS_CLOCK_GETTIME, [clock as usize, time.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The system call `clock_getres(2)`.
@@ -62,7 +67,7 @@ pub(crate) unsafe extern "C" fn sys_clock_gettime(clock: i32, time: *mut Timespe
 /// As `clock_getres(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe extern "C" fn sys_clock_getres(clock: i32, resolution: *mut Timespec) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timespec at most.
-    unsafe { syscall(SYS_CLOCK_GETRES, clock as usize, resolution.expose_provenance(), 0) as i32 }
+    unsafe { syscall(SYS_CLOCK_GETRES, [clock as usize, resolution.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The time zone half of the system call `gettimeofday(2)`.
@@ -71,7 +76,7 @@ pub(crate) unsafe extern "C" fn sys_clock_getres(clock: i32, resolution: *mut Ti
 /// As `gettimeofday(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe fn sys_timezone(zone: *mut Timezone) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timezone at most.
-    unsafe { syscall(SYS_GETTIMEOFDAY, 0, zone.expose_provenance(), 0) as i32 }
+    unsafe { syscall(SYS_GETTIMEOFDAY, [0, zone.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The system call `getcpu(2)`.
@@ -80,5 +85,62 @@ pub(crate) unsafe fn sys_timezone(zone: *mut Timezone) -> i32 {
 /// As `getcpu(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe fn sys_getcpu(cpu: *mut u32, node: *mut u32, cache: *mut u8) -> i64 {
     // SAFETY: the kernel checks the pointers; it ignores the third.
-    unsafe { syscall(SYS_GETCPU, cpu.expose_provenance(), node.expose_provenance(), cache.expose_provenance()) }
+    unsafe { syscall(SYS_GETCPU, [cpu.expose_provenance(), node.expose_provenance(), cache.expose_provenance(), 0, 0, 0]) }
+}
+
+/// A number about which the compiler knows nothing: neighbouring constants would be stored by a vector register,
+/// and those of the interrupted program are not ours to change.
+#[inline(always)]
+pub(crate) fn opaque(mut value: u64) -> u64 {
+    // SAFETY: does nothing.
+    unsafe { asm!("/* {} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// The host's reading of a clock that a namespace can move, in nanoseconds.
+#[inline(never)]
+pub(crate) fn now(clock: i32) -> i64 {
+    let mut time = MaybeUninit::<Timespec>::uninit();
+    let host = state().host_clock.load(Ordering::Relaxed);
+    let result = if host == 0 {
+        // SAFETY: the kernel writes one timespec, into ours.
+        unsafe { sys_clock_gettime(clock, time.as_mut_ptr()) }
+    } else {
+        // SAFETY: the host side has put the address of the vDSO's function there, before any thread came here.
+        let host: ClockFn = unsafe { core::mem::transmute(host as usize) };
+        // SAFETY: as `clock_gettime(2)`, with memory of ours.
+        unsafe { host(clock, time.as_mut_ptr()) }
+    };
+    if result != 0 {
+        return 0;
+    }
+    // SAFETY: a reading that succeeded has been written.
+    let time = unsafe { time.assume_init_ref() };
+    time.sec.wrapping_mul(NSEC_PER_SEC).wrapping_add(time.nsec)
+}
+
+/// The address of a symbol of the linker script.
+macro_rules! symbol {
+    ($name:literal) => {{
+        let address: usize;
+        // SAFETY: takes the address of a symbol of the linker script, relative to the instruction pointer.
+        unsafe {
+            asm!(concat!("lea {}, [rip + ", $name, "]"), out(reg) address, options(pure, nomem, nostack, preserves_flags));
+        }
+        address
+    }};
+}
+
+/// What this process keeps for itself.
+#[inline(always)]
+pub(crate) fn state() -> &'static State {
+    let state = symbol!("__ns_state") as *const State;
+    // SAFETY: the state is mapped, zeroed, before the image is entered, for as long as the process lives; all of
+    // it is atomics.
+    unsafe { &*state }
+}
+
+/// Whether an address lies in this image.
+pub(crate) fn in_image(address: u64) -> bool {
+    address >= symbol!("__image_start") as u64 && address < symbol!("__image_end") as u64
 }

@@ -17,19 +17,30 @@
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod clock;
 #[path = "../src/latch.rs"]
-#[expect(dead_code, reason = "members never publish, only read")]
 mod latch;
 #[path = "../src/page.rs"]
 #[expect(dead_code, reason = "members never publish")]
 mod page;
+#[path = "../src/state.rs"]
+#[expect(dead_code, reason = "the host side uses the rest")]
+mod state;
+#[path = "../src/surface.rs"]
+#[expect(dead_code, reason = "the host side uses the rest")]
+mod surface;
 #[path = "../src/sync.rs"]
 mod sync;
 #[path = "../src/transform.rs"]
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod transform;
 
+mod dispatch;
+mod gate;
 mod host;
 mod read;
+mod signals;
+mod timerfd;
+mod user;
+mod wait;
 
 use clock::{ClockId, RawClockId};
 use host::{ClockFn, Timespec, Timeval, Timezone};
@@ -72,6 +83,15 @@ unsafe extern "C" fn elsewhen_time(time: *mut i64, _unused: usize, host: ClockFn
 unsafe extern "C" fn elsewhen_clock_getres(clock: i32, resolution: *mut Timespec, host: ClockFn) -> i32 {
     // SAFETY: the caller's promise, passed on.
     unsafe { read::clock_getres(RawClockId(clock), resolution, host) }
+}
+
+/// Takes over `SIGSYS` in a new member: returns 0 or a negative error number.
+///
+/// # Safety
+/// Page, image and empty state are mapped; no other thread runs.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn elsewhen_boot(boot: &state::Boot) -> i64 {
+    signals::boot(boot)
 }
 
 /// `clock_gettime(2)` where this image is the vDSO.

@@ -14,7 +14,7 @@ use core::mem::MaybeUninit;
 
 /// The namespace's page, which whoever maps the image maps right before it.
 #[inline(always)]
-fn page() -> &'static TimensPage {
+pub(crate) fn page() -> &'static TimensPage {
     let page: *const TimensPage;
     // SAFETY: takes the address of a symbol of the linker script, relative to the instruction pointer.
     unsafe {

@@ -8,6 +8,8 @@
 //! - [`transform`]: affine maps from host time to member time, and their inverse;
 //! - [`latch`]: how a page changes under readers that must never wait;
 //! - [`page`]: the layout of the shared page;
+//! - [`surface`]: the system calls that carry time;
+//! - [`state`]: what a member keeps for itself;
 //! - [`elf`]: a reader of 64-bit ELF files, as much as vDSO images and programs need;
 //! - [`image`]: the built image and the addresses in it.
 //!
@@ -23,5 +25,8 @@ pub mod image;
 pub mod latch;
 #[cfg(not(loom))]
 pub mod page;
+#[cfg(not(loom))]
+pub mod state;
+pub mod surface;
 mod sync;
 pub mod transform;

@@ -75,14 +75,19 @@ impl Affine {
     }
 
     /// The earliest host time at which the member's clock reads `deadline` or later.
+    #[inline(always)]
     pub const fn to_host(self, deadline: MemberNs) -> HostDeadline {
         let remaining = deadline.0 as i128 - self.member_ns as i128;
+        if self.mult == RATE_ONE {
+            return HostDeadline::At(HostNs(saturate(self.host_ns as i128 + remaining)));
+        }
         if self.mult == 0 {
             return if remaining <= 0 { HostDeadline::At(HostNs(i64::MIN)) } else { HostDeadline::Never };
         }
-        let mult = self.mult as i128;
         // The least `elapsed` with `floor(elapsed * mult / 2^54) >= remaining` is the quotient rounded up.
-        let elapsed = ceil_div(remaining << RATE_SHIFT, mult);
+        let magnitude = remaining.unsigned_abs() << RATE_SHIFT;
+        let (quotient, rest) = divide(magnitude, self.mult);
+        let elapsed = if remaining < 0 { -(quotient as i128) } else { quotient as i128 + (rest != 0) as i128 };
         HostDeadline::At(HostNs(saturate(self.host_ns as i128 + elapsed)))
     }
 
@@ -130,6 +135,20 @@ impl Pivot {
     pub const fn to_member(self, host: HostNs) -> MemberNs {
         self.at(host).to_member(host)
     }
+
+    /// The earliest host time at which the member's clock reads `deadline` or later.
+    #[inline(always)]
+    pub const fn to_host(self, deadline: MemberNs) -> HostDeadline {
+        if let HostDeadline::At(host) = self.before.to_host(deadline)
+            && host.0 < self.at_host_ns
+        {
+            return HostDeadline::At(host);
+        }
+        match self.after.to_host(deadline) {
+            HostDeadline::At(host) if host.0 < self.at_host_ns => HostDeadline::At(HostNs(self.at_host_ns)),
+            other => other,
+        }
+    }
 }
 
 /// A reading split as `struct timespec` holds it; `nsec` is in `0..1_000_000_000`, for negative times too.
@@ -168,9 +187,41 @@ const fn saturate(value: i128) -> i64 {
     }
 }
 
-/// Division rounded up; `divisor` is positive.
-const fn ceil_div(dividend: i128, divisor: i128) -> i128 {
-    dividend.div_euclid(divisor) + if dividend.rem_euclid(divisor) == 0 { 0 } else { 1 }
+/// Quotient and rest of a dividend below 2^120, by long division: the image has no runtime to divide 128 bits.
+#[inline(never)]
+const fn divide(dividend: u128, divisor: u64) -> (u128, u128) {
+    let (mut quotient, mut rest) = (0, 0);
+    let mut bits = 128 - dividend.leading_zeros();
+    while bits > 0 {
+        bits -= 1;
+        rest = rest << 1 | dividend >> bits & 1;
+        quotient <<= 1;
+        if rest >= divisor as u128 {
+            rest -= divisor as u128;
+            quotient |= 1;
+        }
+    }
+    (quotient, rest)
+}
+
+/// How long a wait of `member_ns` takes on the host at a pace of `mult`, rounded up, saturating.
+///
+/// A frozen clock's waits elapse at the host's pace.
+#[inline(never)]
+pub const fn wait_to_host(member_ns: i64, mult: u64) -> i64 {
+    if mult == RATE_ONE || mult == 0 || member_ns <= 0 {
+        return member_ns;
+    }
+    let (quotient, rest) = divide((member_ns as u128) << RATE_SHIFT, mult);
+    saturate(quotient as i128 + (rest != 0) as i128)
+}
+
+/// What a member makes of a wait that takes `host_ns`; the inverse of [`wait_to_host`], rounded down.
+pub const fn wait_to_member(host_ns: i64, mult: u64) -> i64 {
+    if mult == RATE_ONE || mult == 0 || host_ns <= 0 {
+        return host_ns;
+    }
+    saturate((host_ns as i128 * mult as i128) >> RATE_SHIFT)
 }
 
 #[cfg(test)]
@@ -188,6 +239,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_wait_scales_back_to_no_less(member_ns in 0..i64::MAX / 1000, mult in mult()) {
+            let host_ns = wait_to_host(member_ns, mult);
+            prop_assert!(wait_to_member(host_ns, mult) >= member_ns, "no wait ends early");
+            prop_assert!(host_ns == 0 || wait_to_member(host_ns - 1, mult) <= member_ns, "nor is it longer than need be");
+        }
+
+        #[test]
+        fn long_division_divides(dividend in 0..1u128 << 120, divisor in 1u64..) {
+            let divisor = u128::from(divisor);
+            prop_assert_eq!(divide(dividend, divisor as u64), (dividend / divisor, dividend % divisor));
+        }
+
         #[test]
         fn to_host_is_the_earliest_time_that_reaches_the_deadline(map in affine(), deadline: i64) {
             let HostDeadline::At(host) = map.to_host(MemberNs(deadline)) else { panic!("a running clock gets there") };

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::supervisor::{Gate, Supervisor};
+use elsewhen_linux::filter::Filter;
 use elsewhen_linux::process::{self, Change, Inheritance, ListenerSocket, PidFd};
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -94,7 +95,7 @@ impl Command {
     pub fn spawn(&mut self) -> Result<Child> {
         let shown = Path::new(self.inner.get_program()).display().to_string();
         let Self { namespace, inner, inheritance, socket } = self;
-        let socket = socket.get_or_insert_with(|| ListenerSocket::of(inner, *inheritance));
+        let socket = socket.get_or_insert_with(|| ListenerSocket::of(inner, Filter::new(namespace.0.reach), *inheritance));
         let (supervisor, spawned) = socket.start(|ours| {
             let supervisor = Supervisor::start(Arc::clone(&namespace.0), ours)?;
             Ok::<_, Error>((supervisor, inner.spawn()))

@@ -1,12 +1,13 @@
 //! A time namespace: a page that its members read and this process writes.
 
 use crate::command::Command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{self, Maps, Start};
 use crate::spec::{Family, Spec};
 use elsewhen_linux::enter::Entrance;
 use elsewhen_linux::{clock, page::PageFile};
 use elsewhen_vdso::clock::{ClockId, Timeline};
+use elsewhen_vdso::surface::Reach;
 use elsewhen_vdso::transform::HostNs;
 use std::ffi::OsStr;
 use std::fmt;
@@ -43,6 +44,10 @@ pub struct Namespace(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) page: PageFile,
     pub(crate) entrance: Entrance,
+    /// What members have been prepared for.
+    pub(crate) reach: Reach,
+    /// Whether members may set the clock.
+    pub(crate) settable: bool,
     /// Held by whoever publishes.
     writer: Mutex<()>,
     report: Mutex<Report>,
@@ -62,7 +67,14 @@ impl Namespace {
         let maps = plan::plan(&page.page().maps(), &clock::sample(), Start::Fresh, spec)?;
         page.page().publish(&maps);
         let report: Report = Arc::new(|message| eprintln!("elsewhen: {message}"));
-        Ok(Self(Arc::new(Inner { page, entrance, writer: Mutex::default(), report: Mutex::new(report) })))
+        Ok(Self(Arc::new(Inner {
+            page,
+            entrance,
+            reach: spec.reach(),
+            settable: spec.is_settable(),
+            writer: Mutex::default(),
+            report: Mutex::new(report),
+        })))
     }
 
     /// A command whose program will live in this namespace.
@@ -76,10 +88,17 @@ impl Namespace {
     /// takes effect half a millisecond after the call and before it returns, at one instant for all members.
     ///
     /// # Errors
-    /// Where a clock would leave its range, or MONOTONIC or BOOTTIME would step back; nothing has changed then.
+    /// Where a clock would leave its range, MONOTONIC or BOOTTIME would step back, or members are not prepared for
+    /// the change ([`Spec::adjustable`]); nothing has changed then.
     pub fn set(&self, spec: &Spec) -> Result<()> {
         if spec.is_empty() {
             return Ok(());
+        }
+        if !self.0.reach.covers(spec.reach()) {
+            return Err(Error::invalid(
+                "members of this namespace are not prepared for that change; a namespace made with `adjustable` takes \
+                 any, others take changes of realtime and of the clocks that they were made to move",
+            ));
         }
         let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.0.page.page().maps();

@@ -2,6 +2,7 @@
 
 use super::{Clocks, Family, GrammarError, Rate};
 use elsewhen_vdso::page::NAME_MAX;
+use elsewhen_vdso::surface::Reach;
 use jiff::{SignedDuration, Timestamp};
 
 /// Where the clocks of a new namespace are to be and how fast they run, or what to change of a live one.
@@ -12,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 pub struct Spec {
     families: [(Option<Position>, Option<Pace>); 3],
     name: Option<String>,
+    adjustable: bool,
+    settable: bool,
 }
 
 /// Where a clock is put.
@@ -99,6 +102,43 @@ impl Spec {
         }
         self.name = Some(name.to_owned());
         Ok(self)
+    }
+
+    /// Prepares members for any later change.
+    ///
+    /// A namespace can always move REALTIME, and what its first request moves or paces. For anything more its
+    /// members must be prepared when they start, since every timed wait of theirs then has to be caught, which
+    /// costs some microseconds each.
+    #[must_use]
+    pub fn adjustable(mut self) -> Self {
+        self.adjustable = true;
+        self
+    }
+
+    /// Lets members set the namespace's REALTIME (`clock_settime(2)`, `date -s`, `chronyd`), with or without
+    /// `CAP_SYS_TIME`. Without this they get `EPERM`. The host's clock is never set from inside.
+    #[must_use]
+    pub fn settable(mut self) -> Self {
+        self.settable = true;
+        self
+    }
+
+    /// Whether members may set the clock.
+    pub(crate) fn is_settable(&self) -> bool {
+        self.settable
+    }
+
+    /// What a namespace needs to be able to do for this.
+    pub(crate) fn reach(&self) -> Reach {
+        if self.adjustable {
+            return Reach::ALL;
+        }
+        let moves = |family: Family| self.of(family) != (None, None);
+        Reach {
+            monotonic: moves(Family::Monotonic),
+            boottime: moves(Family::Boottime),
+            rate: self.of(Family::Monotonic).1.is_some(),
+        }
     }
 
     /// The name, if one was given.

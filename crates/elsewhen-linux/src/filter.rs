@@ -1,0 +1,402 @@
+//! The members' filter, compiled from the surface table for what one namespace can do.
+//!
+//! Three things happen in it. Programs about to be executed, and the one call with which a program that uses
+//! thread-local storage sets it up at its start, are *announced* to the supervisor (`SECCOMP_RET_USER_NOTIF`). Calls
+//! of the surface are *caught* (`SECCOMP_RET_TRAP`) where this namespace can change what they mean, unless they come
+//! from the image. Everything else is allowed by its number alone, so that it stays in the kernel's constant-action
+//! bitmap and costs no run of the filter: the instruction pointer is loaded last.
+//!
+//! A filter stays with a process for ever, over every `execve(2)`; so the image has to be at the same address in
+//! every program.
+
+use crate::page::{IMAGE_ADDRESS, image_len};
+use crate::seccomp::{ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, STUB_PASS, X32_BIT};
+use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, TRAP_MARK, Test, moved_clocks};
+
+const I386_EXECVE: u32 = 11;
+const I386_EXECVEAT: u32 = 358;
+const X32_EXECVE: u32 = X32_BIT | 520;
+const X32_EXECVEAT: u32 = X32_BIT | 545;
+
+/// Offsets in `struct seccomp_data`.
+const DATA_NR: u32 = 0;
+const DATA_ARCH: u32 = 4;
+const DATA_IP: u32 = 8;
+const DATA_ARGS: u32 = 16;
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JUMP_IF_NOT_BELOW: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const ANNOUNCE: u32 = libc::SECCOMP_RET_USER_NOTIF;
+const CATCH: u32 = libc::SECCOMP_RET_TRAP | TRAP_MARK as u32;
+const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+/// A filter ready to be loaded.
+#[derive(Clone, Debug)]
+pub struct Filter(Vec<libc::sock_filter>);
+
+impl Filter {
+    /// Compiles the filter of a namespace.
+    pub fn new(reach: Reach) -> Self {
+        let mut code = Assembler::default();
+        code.emit(LOAD, DATA_ARCH);
+        let x86_64 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64);
+        let i386 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_I386);
+        code.emit(RETURN, ALLOW);
+        code.land(i386);
+        code.emit(LOAD, DATA_NR);
+        code.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
+        code.emit(RETURN, ALLOW);
+        code.land(x86_64);
+        code.emit(LOAD, DATA_NR);
+        code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
+        let mut numbers: Vec<Number> = ROWS
+            .iter()
+            .filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)))
+            .map(|row| Number { number: row.number, row: Some(row) })
+            .collect();
+        numbers.push(Number { number: libc::SYS_arch_prctl as u32, row: None });
+        numbers.sort_by_key(|number| number.number);
+        code.select(&numbers, reach);
+        Self(code.0)
+    }
+
+    /// The program for the kernel, which lives as long as this value.
+    pub(crate) fn program(&self) -> libc::sock_fprog {
+        libc::sock_fprog { len: self.0.len() as u16, filter: self.0.as_ptr().cast_mut() }
+    }
+
+    /// How many instructions it has.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has none; it always has some.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A system call's number, and its row where it is not `arch_prctl`.
+struct Number {
+    number: u32,
+    row: Option<&'static Row>,
+}
+
+/// Instructions, and jumps whose targets come later.
+#[derive(Default)]
+struct Assembler(Vec<libc::sock_filter>);
+
+/// A jump that has not landed: the index of its instruction.
+#[must_use]
+struct Pending(usize);
+
+impl Assembler {
+    fn emit(&mut self, code: u16, k: u32) {
+        self.0.push(libc::sock_filter { code, jt: 0, jf: 0, k });
+    }
+
+    /// Jumps where the comparison holds, however far.
+    fn jump_if(&mut self, code: u16, k: u32) -> Pending {
+        self.0.push(libc::sock_filter { code, jt: 0, jf: 1, k });
+        self.jump()
+    }
+
+    /// Jumps where the comparison does not hold, however far.
+    fn jump_unless(&mut self, code: u16, k: u32) -> Pending {
+        self.0.push(libc::sock_filter { code, jt: 1, jf: 0, k });
+        self.jump()
+    }
+
+    fn jump(&mut self) -> Pending {
+        self.emit(JUMP, 0);
+        Pending(self.0.len() - 1)
+    }
+
+    /// Lets a jump end at the next instruction.
+    fn land(&mut self, pending: Pending) {
+        self.0[pending.0].k = (self.0.len() - pending.0 - 1) as u32;
+    }
+
+    fn land_all(&mut self, pending: Vec<Pending>) {
+        pending.into_iter().for_each(|pending| self.land(pending));
+    }
+
+    /// Announces a call of one of these numbers.
+    fn announce_if(&mut self, numbers: &[u32]) {
+        for number in numbers {
+            self.0.push(libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: *number });
+            self.emit(RETURN, ANNOUNCE);
+        }
+    }
+
+    /// Finds the number by halving, and ends every way through.
+    fn select(&mut self, numbers: &[Number], reach: Reach) {
+        if let [only] = numbers {
+            let other = self.jump_unless(JUMP_IF_EQUAL, only.number);
+            match only.row {
+                Some(row) => self.row(row, reach),
+                None => self.arch_prctl(),
+            }
+            self.land(other);
+            self.emit(RETURN, ALLOW);
+            return;
+        }
+        let (low, high) = numbers.split_at(numbers.len() / 2);
+        let upper = self.jump_if(JUMP_IF_NOT_BELOW, high[0].number);
+        self.select(low, reach);
+        self.land(upper);
+        self.select(high, reach);
+    }
+
+    /// Catches a call of the row's number where one of its rules holds.
+    fn row(&mut self, row: &Row, reach: Reach) {
+        for rule in row.rules.iter().filter(|rule| rule.need.holds(reach)) {
+            let mut misses = Vec::new();
+            for test in rule.tests {
+                self.test(*test, reach, &mut misses);
+            }
+            self.catch(row);
+            self.land_all(misses);
+            if rule.tests.is_empty() {
+                return;
+            }
+        }
+        self.emit(RETURN, ALLOW);
+    }
+
+    fn test(&mut self, test: Test, reach: Reach, misses: &mut Vec<Pending>) {
+        let low = |arg: u8| DATA_ARGS + 8 * u32::from(arg);
+        match test {
+            Test::Bits(arg, mask, value) => {
+                self.emit(LOAD, low(arg));
+                if mask != u32::MAX {
+                    self.emit(AND, mask);
+                }
+                misses.push(self.jump_unless(JUMP_IF_EQUAL, value));
+            }
+            Test::Given(arg) => {
+                self.emit(LOAD, low(arg));
+                let given = self.jump_unless(JUMP_IF_EQUAL, 0);
+                self.emit(LOAD, low(arg) + 4);
+                misses.push(self.jump_if(JUMP_IF_EQUAL, 0));
+                self.land(given);
+            }
+            Test::Positive(arg) => {
+                self.emit(LOAD, low(arg));
+                misses.push(self.jump_if(JUMP_IF_NOT_BELOW, 1 << 31));
+                misses.push(self.jump_if(JUMP_IF_EQUAL, 0));
+            }
+            Test::Moved(arg) => {
+                self.emit(LOAD, low(arg));
+                let found: Vec<Pending> =
+                    moved_clocks(reach).map(|clock| self.jump_if(JUMP_IF_EQUAL, clock as u32)).collect();
+                misses.push(self.jump());
+                self.land_all(found);
+            }
+        }
+    }
+
+    /// Catches the call unless the image makes it. What is refused is refused to everyone.
+    fn catch(&mut self, row: &Row) {
+        if row.action == Action::Refuse {
+            self.emit(RETURN, REFUSE);
+            return;
+        }
+        self.emit(LOAD, DATA_IP + 4);
+        let outside_high = self.jump_unless(JUMP_IF_EQUAL, (IMAGE_ADDRESS >> 32) as u32);
+        self.emit(LOAD, DATA_IP);
+        let above = self.jump_if(JUMP_IF_NOT_BELOW, (IMAGE_ADDRESS + image_len()) as u32);
+        let inside = self.jump_if(JUMP_IF_NOT_BELOW, IMAGE_ADDRESS as u32);
+        self.land(outside_high);
+        self.land(above);
+        self.emit(RETURN, CATCH);
+        self.land(inside);
+        self.emit(RETURN, ALLOW);
+    }
+
+    /// Announces `arch_prctl(ARCH_SET_FS)`, but for the stub's.
+    fn arch_prctl(&mut self) {
+        self.emit(LOAD, DATA_ARGS);
+        let other = self.jump_unless(JUMP_IF_EQUAL, ARCH_SET_FS as u32);
+        self.emit(LOAD, DATA_ARGS + 16);
+        let low = self.jump_unless(JUMP_IF_EQUAL, STUB_PASS as u32);
+        self.emit(LOAD, DATA_ARGS + 20);
+        let high = self.jump_unless(JUMP_IF_EQUAL, (STUB_PASS >> 32) as u32);
+        self.emit(RETURN, ALLOW);
+        self.land(low);
+        self.land(high);
+        self.emit(RETURN, ANNOUNCE);
+        self.land(other);
+        self.emit(RETURN, ALLOW);
+    }
+}
+
+// The kernel compares the low word of the instruction pointer with these.
+const _: () = assert!(IMAGE_ADDRESS + image_len() < 1 << 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// `struct seccomp_data`.
+    #[derive(Clone, Copy, Debug)]
+    struct Data {
+        nr: u32,
+        arch: u32,
+        ip: u64,
+        args: [u64; 6],
+    }
+
+    impl Data {
+        fn word(&self, offset: u32) -> u32 {
+            let half = |value: u64| (value >> (offset % 8 * 8)) as u32;
+            match offset {
+                DATA_NR => self.nr,
+                DATA_ARCH => self.arch,
+                DATA_IP | 12 => half(self.ip),
+                _ => half(self.args[(offset as usize - 16) / 8]),
+            }
+        }
+    }
+
+    /// Runs a filter as the kernel does, and says which words it looked at.
+    fn run(filter: &Filter, data: &Data) -> (u32, BTreeSet<u32>) {
+        let (mut accumulator, mut at, mut seen) = (0, 0, BTreeSet::new());
+        loop {
+            let libc::sock_filter { code, jt, jf, k } = filter.0[at];
+            at += 1;
+            match code {
+                LOAD => {
+                    seen.insert(k);
+                    accumulator = data.word(k);
+                }
+                AND => accumulator &= k,
+                JUMP => at += k as usize,
+                JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
+                JUMP_IF_NOT_BELOW => at += usize::from(if accumulator >= k { jt } else { jf }),
+                RETURN => return (k, seen),
+                _ => panic!("unexpected instruction {code:#x}"),
+            }
+        }
+    }
+
+    fn reaches() -> impl Iterator<Item = Reach> {
+        (0..8).map(|bits| Reach { monotonic: bits & 1 != 0, boottime: bits & 2 != 0, rate: bits & 4 != 0 })
+    }
+
+    fn verdict(filter: &Filter, arch: u32, nr: u32, ip: u64, args: [u64; 6]) -> u32 {
+        run(filter, &Data { nr, arch, ip, args }).0
+    }
+
+    /// Values that some test of some row tells apart.
+    fn values(row: &Row, arg: u8) -> Vec<u64> {
+        let mut values = vec![0, 1, 1 << 32, u64::MAX, 0x8000_0000, 0xffff_ffff_0000_0001];
+        for test in row.rules.iter().flat_map(|rule| rule.tests) {
+            match *test {
+                Test::Bits(at, mask, value) if at == arg => {
+                    values.extend([value, value | !mask, value ^ 1].map(u64::from));
+                    values.push(u64::from(value) | 7 << 40);
+                }
+                Test::Moved(at) if at == arg => values.extend(0..18),
+                _ => {}
+            }
+        }
+        values.sort_unstable();
+        values.dedup();
+        values
+    }
+
+    #[test]
+    fn every_row_is_caught_exactly_where_its_rules_say_and_never_in_the_image() {
+        const OUTSIDE: [u64; 4] = [0x40_1000, IMAGE_ADDRESS - 1, IMAGE_ADDRESS + image_len(), 1 << 32 | IMAGE_ADDRESS];
+        for reach in reaches() {
+            let filter = Filter::new(reach);
+            for row in ROWS {
+                // Every pair of arguments takes every pair of values, the rest being zero or one.
+                let mut cases = BTreeSet::new();
+                for (first, second) in (0..6).flat_map(|first| (first..6).map(move |second| (first, second))) {
+                    for (a, b) in values(row, first).into_iter().flat_map(|a| values(row, second).into_iter().map(move |b| (a, b))) {
+                        for rest in [0, 1, 9, 0x109] {
+                            let mut args = [rest; 6];
+                            args[usize::from(second)] = b;
+                            args[usize::from(first)] = a;
+                            cases.insert(args);
+                        }
+                    }
+                }
+                for args in cases {
+                    let expected = match (row.catches(reach, &args), row.action) {
+                        (false, _) => ALLOW,
+                        (true, Action::Refuse) => REFUSE,
+                        (true, _) => CATCH,
+                    };
+                    for ip in OUTSIDE {
+                        let found = verdict(&filter, AUDIT_ARCH_X86_64, row.number, ip, args);
+                        assert_eq!(found, expected, "{} {args:x?} from {ip:#x} for {reach:?}", row.name);
+                    }
+                    if row.action != Action::Refuse {
+                        for ip in [IMAGE_ADDRESS, IMAGE_ADDRESS + image_len() - 1] {
+                            assert_eq!(verdict(&filter, AUDIT_ARCH_X86_64, row.number, ip, args), ALLOW, "{}", row.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_is_decided_by_its_number() {
+        for reach in reaches() {
+            let filter = Filter::new(reach);
+            for nr in 0..1024 {
+                let caught = ROWS.iter().any(|row| row.number == nr && row.rules.iter().any(|rule| rule.need.holds(reach)));
+                let (_, seen) = run(&filter, &Data { nr, arch: AUDIT_ARCH_X86_64, ip: 0, args: [0; 6] });
+                let constant = seen.is_subset(&BTreeSet::from([DATA_NR, DATA_ARCH]));
+                assert!(constant || caught || nr == 158, "call {nr} looks at {seen:?}");
+            }
+            assert!(filter.len() < 4096, "the kernel takes no more");
+        }
+    }
+
+    #[test]
+    fn exactly_program_starts_are_announced() {
+        for reach in reaches() {
+            let filter = Filter::new(reach);
+            let announced = |arch, nr| verdict(&filter, arch, nr, 0, [0; 6]) == ANNOUNCE;
+            let x86_64: Vec<u32> =
+                (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_X86_64, *nr)).collect();
+            assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
+            let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
+            assert_eq!(i386, [11, 358]);
+            assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
+        }
+    }
+
+    #[test]
+    fn the_stubs_own_call_passes_and_nothing_that_resembles_it() {
+        let filter = Filter::new(Reach::ALL);
+        let set_fs = |arg2| verdict(&filter, AUDIT_ARCH_X86_64, 158, 0, [0x1002, 0, arg2, 0, 0, 0]);
+        assert_eq!(set_fs(STUB_PASS), ALLOW);
+        for near in [0, STUB_PASS as u32 as u64, STUB_PASS >> 32 << 32, STUB_PASS + 1, !STUB_PASS] {
+            assert_eq!(set_fs(near), ANNOUNCE);
+        }
+        assert_eq!(verdict(&filter, AUDIT_ARCH_X86_64, 59, 0, [0x1002, 0, STUB_PASS, 0, 0, 0]), ANNOUNCE);
+    }
+
+    #[test]
+    fn only_setting_the_fs_base_is_announced_of_arch_prctl() {
+        let filter = Filter::new(Reach::LEAST);
+        for code in 0..0x6000 {
+            let expected = if code == 0x1002 { ANNOUNCE } else { ALLOW };
+            let found = verdict(&filter, AUDIT_ARCH_X86_64, 158, 0, [code, 0, 0, 0, 0, 0]);
+            assert_eq!(found, expected, "arch_prctl({code:#x})");
+        }
+    }
+}

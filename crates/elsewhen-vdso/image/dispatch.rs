@@ -1,0 +1,610 @@
+//! What becomes of a call that the filter caught: by the surface table, from the caller's arguments to the kernel's
+//! and from the kernel's results to the caller's.
+//!
+//! [`begin`] either answers the call itself, or prepares one for the gate to make; [`finish`] looks at what that
+//! returned. Only the second kind can wait. Whatever the kernel would refuse is left to it, with the caller's own
+//! arguments, so that the caller gets the kernel's own error.
+
+use crate::clock::{ClockId, RawClockId, TIMELINES};
+use crate::gate::{AGAIN, Frame, Next};
+use crate::host::{self, Timespec, now, opaque, state, syscall};
+use crate::read::{self, page};
+use crate::signals;
+use crate::surface::{Action, action};
+use crate::transform::{NSEC_PER_SEC, wait_to_host, wait_to_member};
+use crate::user::{self, FAULT};
+use crate::wait::{Form, Kind, member_now, pace, pace_of, to_host};
+use core::sync::atomic::Ordering;
+
+const SYS_PPOLL: u64 = 271;
+const SYS_EPOLL_PWAIT2: u64 = 441;
+const SYS_SETITIMER: u64 = 38;
+const SYS_TIMER_DELETE: i64 = 226;
+const SYS_ARCH_PRCTL: i64 = 158;
+const ARCH_SET_FS: usize = 0x1002;
+
+const EPERM: i64 = -1;
+const EINTR: i64 = -4;
+const EAGAIN: i64 = -11;
+const EINVAL: i64 = -22;
+const ETIMEDOUT: i64 = -110;
+
+/// How far a wait has come that one call in the gate carries out.
+type Step = Result<Next, i64>;
+
+/// Translates a call. Its own call is in place; what an action does not change is made as it is.
+pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
+    frame.number = frame.rax;
+    frame.call[0] = frame.rax;
+    for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
+        *place = frame.args.get(at as u8);
+    }
+    frame.wait.kind = Kind::Untimed;
+    let state = state();
+    let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
+        && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
+    // The host's own fallback: whoever called it maps what it returns.
+    let step = match action(frame.rax as u32) {
+        Some(action) if !from_host_vdso => translate(frame, action),
+        _ => Ok(Next::Call),
+    };
+    match step {
+        Ok(next) => next,
+        Err(result) => {
+            frame.rax = result as u64;
+            Next::Return
+        }
+    }
+}
+
+/// Whether a call of this number can wait, and does nothing before it does.
+pub(crate) fn is_wait(number: u32) -> bool {
+    use Action::*;
+    let Some(action) = action(number) else { return false };
+    matches!(
+        action,
+        ClockNanosleep
+            | Nanosleep
+            | Futex
+            | FutexWaitv
+            | FutexWait
+            | MqTimed
+            | Poll
+            | Ppoll
+            | Select
+            | Pselect6
+            | EpollWait
+            | EpollPwait
+            | EpollPwait2
+            | Recvmmsg
+            | Semtimedop
+            | IoGetevents
+            | IoPgetevents
+            | RtSigtimedwait
+            | RtSigsuspend
+    )
+}
+
+fn translate(frame: &mut Frame, action: Action) -> Step {
+    match action {
+        Action::ClockGettime => clock_gettime(frame),
+        Action::Gettimeofday => gettimeofday(frame),
+        Action::Time => time(frame),
+        Action::ClockGetres => clock_getres(frame),
+        Action::ClockSettime => clock_settime(frame, 1, Form::Timespec),
+        Action::Settimeofday => clock_settime(frame, 0, Form::Timeval),
+        Action::ClockNanosleep => clock_nanosleep(frame),
+        Action::Nanosleep => sleep_for(frame, 0, 1),
+        Action::Futex => futex(frame),
+        Action::FutexWaitv => until(frame, 3, frame.args.get(4) as i32),
+        Action::FutexWait => until(frame, 4, frame.args.get(5) as i32),
+        Action::MqTimed => until(frame, 4, ClockId::Realtime as i32),
+        Action::TimerSettime => timer_settime(frame),
+        Action::TimerfdSettime => timerfd_settime(frame),
+        Action::Setitimer => setitimer(frame),
+        Action::Alarm => alarm(frame),
+        Action::Poll => poll(frame, SYS_PPOLL, 2),
+        Action::EpollWait => poll(frame, SYS_EPOLL_PWAIT2, 3),
+        Action::EpollPwait => epoll_pwait(frame),
+        Action::Ppoll => {
+            signals::strip_mask(frame, 3, 4)?;
+            for_given(frame, 2, Form::Timespec)
+        }
+        Action::EpollPwait2 => {
+            signals::strip_mask(frame, 4, 5)?;
+            for_given(frame, 3, Form::Timespec)
+        }
+        Action::Pselect6 | Action::IoPgetevents => {
+            signals::strip_pointed_mask(frame)?;
+            for_given(frame, 4, Form::Timespec)
+        }
+        Action::Select => for_given(frame, 4, Form::Timeval),
+        Action::Recvmmsg | Action::IoGetevents => for_given(frame, 4, Form::Timespec),
+        Action::Semtimedop => for_given(frame, 3, Form::Timespec),
+        Action::RtSigtimedwait => {
+            signals::sigtimedwait(frame)?;
+            for_given(frame, 2, Form::Timespec)
+        }
+        Action::Setsockopt => setsockopt(frame),
+        Action::Adjtimex => adjtimex(frame, 0),
+        Action::ClockAdjtime => adjtimex(frame, 1),
+        Action::RtSigaction => signals::sigaction(frame),
+        Action::RtSigprocmask => signals::sigprocmask(frame),
+        Action::RtSigsuspend => {
+            signals::strip_mask(frame, 0, 1)?;
+            Ok(Next::Call)
+        }
+        Action::TimerCreate
+        | Action::TimerDelete
+        | Action::TimerGettime
+        | Action::TimerfdGettime
+        | Action::Getitimer
+        | Action::Sysinfo
+        | Action::Times
+        | Action::RtSigpending
+        | Action::Getsockopt
+        | Action::Refuse => Ok(Next::Call),
+    }
+}
+
+/// Looks at the result of the call that the gate has made.
+pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
+    if frame.result == AGAIN {
+        return again(frame);
+    }
+    let result = frame.result;
+    frame.rax = result as u64;
+    let Some(action) = action(frame.number as u32) else { return Next::Return };
+    match action {
+        Action::ClockNanosleep | Action::Nanosleep if frame.wait.kind != Kind::Untimed => {
+            if result == 0 && frame.is_early() {
+                return again(frame);
+            }
+            if result == EINTR {
+                remaining_sleep(frame);
+            }
+        }
+        Action::Futex | Action::FutexWaitv | Action::FutexWait | Action::MqTimed => {
+            if result == ETIMEDOUT && frame.is_early() {
+                return again(frame);
+            }
+        }
+        Action::Select | Action::Pselect6 | Action::Ppoll => write_back(frame, action),
+        Action::Recvmmsg if result > 0 => write_back(frame, action),
+        Action::RtSigtimedwait => frame.rax = signals::after_sigtimedwait(frame, result) as u64,
+        Action::TimerSettime | Action::TimerfdSettime if result == 0 => rescale(frame.args.get(3), 4, Form::Timespec),
+        Action::TimerGettime | Action::TimerfdGettime if result == 0 => rescale(frame.args.get(1), 4, Form::Timespec),
+        Action::Getitimer if result == 0 => rescale(frame.args.get(1), 4, Form::Timeval),
+        Action::Setitimer if result == 0 => rescale(frame.args.get(2), 4, Form::Timeval),
+        Action::Alarm if result == 0 => after_alarm(frame),
+        Action::Getsockopt if result == 0 => after_getsockopt(frame),
+        Action::TimerCreate if result == 0 => frame.rax = after_timer_create(frame) as u64,
+        Action::TimerDelete if result == 0 => state().remove_timer(frame.args.get(0) as i32),
+        Action::Sysinfo if result == 0 => {
+            let boottime_ns = member_now(ClockId::Boottime as i32);
+            let uptime = (boottime_ns as u64).div_ceil(NSEC_PER_SEC as u64);
+            user::rewrite(frame.args.get(0), &[uptime]);
+        }
+        Action::Times if result > 0 => {
+            // A tick is a hundredth of a second.
+            let monotonic = ClockId::Monotonic as i32;
+            let moved = member_now(monotonic).wrapping_sub(now(monotonic));
+            frame.rax = (result + moved / 10_000_000) as u64;
+        }
+        Action::Adjtimex | Action::ClockAdjtime if result >= 0 => after_adjtimex(frame),
+        Action::RtSigpending if result == 0 => signals::after_sigpending(frame),
+        _ => {}
+    }
+    Next::Return
+}
+
+/// Translates a wait once more and makes it again.
+fn again(frame: &mut Frame) -> Next {
+    frame.aim();
+    Next::Call
+}
+
+#[inline(never)]
+fn clock_gettime(frame: &mut Frame) -> Step {
+    let (clock, time) = (RawClockId(frame.args.get(0) as i32), frame.args.get(1) as *mut Timespec);
+    // SAFETY: the kernel checks the pointer before anything is written there, and a bad one is an error.
+    let result = unsafe { read::clock_gettime(clock, time, host::sys_clock_gettime) };
+    Err(i64::from(result))
+}
+
+#[inline(never)]
+fn clock_getres(frame: &mut Frame) -> Step {
+    let (clock, time) = (RawClockId(frame.args.get(0) as i32), frame.args.get(1) as *mut Timespec);
+    // SAFETY: as in `clock_gettime`.
+    let result = unsafe { read::clock_getres(clock, time, host::sys_clock_getres) };
+    Err(i64::from(result))
+}
+
+/// Makes the caller's own call, here.
+fn make(frame: &Frame) -> i64 {
+    let args = [0, 1, 2, 3, 4, 5].map(|at| frame.args.get(at) as usize);
+    // SAFETY: the caller's own call with the caller's own arguments.
+    unsafe { syscall(frame.rax as i64, args) }
+}
+
+#[inline(never)]
+fn gettimeofday(frame: &mut Frame) -> Step {
+    // The kernel checks the pointers and fills in the time zone.
+    let result = make(frame);
+    if result == 0 && frame.args.get(0) != 0 {
+        let now_ns = member_now(ClockId::Realtime as i32) as u64;
+        let (sec, rest) = (now_ns / NSEC_PER_SEC as u64, now_ns % NSEC_PER_SEC as u64);
+        user::rewrite(frame.args.get(0), &[sec, rest / 1000]);
+    }
+    Err(result)
+}
+
+#[inline(never)]
+fn time(frame: &mut Frame) -> Step {
+    let result = make(frame);
+    if result < 0 {
+        return Err(result);
+    }
+    // As of the last tick, as the kernel's.
+    let sec = (member_now(ClockId::RealtimeCoarse as i32) as u64) / NSEC_PER_SEC as u64;
+    if frame.args.get(0) != 0 {
+        user::rewrite(frame.args.get(0), &[sec]);
+    }
+    Err(sec as i64)
+}
+
+/// A deadline on a clock, in one argument.
+#[inline(never)]
+fn until(frame: &mut Frame, argument: u8, clock: i32) -> Step {
+    let mut time = [opaque(0); 2];
+    user::read(frame.args.get(argument), &mut time).map_err(|_| FAULT)?;
+    if frame.wait_until(clock, time[0], time[1]) {
+        frame.point(argument);
+    }
+    Ok(Next::Call)
+}
+
+/// A duration in one argument, if that is given.
+#[inline(never)]
+fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
+    let address = frame.args.get(argument);
+    if address == 0 {
+        return Ok(Next::Call);
+    }
+    let mut time = [opaque(0); 2];
+    user::read(address, &mut time).map_err(|_| FAULT)?;
+    if frame.wait_for(form, time[0], time[1]) {
+        frame.point(argument);
+    }
+    Ok(Next::Call)
+}
+
+impl Frame {
+    /// Gives the kernel the translated time in place of an argument.
+    fn point(&mut self, argument: u8) {
+        let scratch = &raw const self.scratch;
+        if let Some(place) = self.call.get_mut(usize::from(argument) + 1) {
+            *place = scratch as u64;
+        }
+    }
+
+    /// The address of a word of the scratch.
+    pub(crate) fn scratch_address(&self, word: usize) -> u64 {
+        &raw const self.scratch as u64 + 8 * word as u64
+    }
+}
+
+/// A sleep for a duration; what remains goes to the scratch first.
+#[inline(never)]
+fn sleep_for(frame: &mut Frame, argument: u8, remaining: usize) -> Step {
+    let step = for_given(frame, argument, Form::Timespec)?;
+    if frame.wait.kind != Kind::Untimed && frame.args.get(remaining as u8) != 0 {
+        let address = frame.scratch_address(2);
+        if let Some(place) = frame.call.get_mut(remaining + 1) {
+            *place = address;
+        }
+    }
+    Ok(step)
+}
+
+/// What remains of an interrupted sleep.
+#[inline(never)]
+fn remaining_sleep(frame: &mut Frame) {
+    let to = if frame.number == 35 { frame.args.get(1) } else { frame.args.get(3) };
+    if frame.wait.kind == Kind::Relative && to != 0 {
+        let (sec, nsec) = frame.remaining(2);
+        if user::write(to, &[sec, nsec]).is_err() {
+            frame.rax = FAULT as u64;
+        }
+    }
+}
+
+#[inline(never)]
+fn clock_nanosleep(frame: &mut Frame) -> Step {
+    const TIMER_ABSTIME: u64 = 1;
+    if frame.args.get(1) & TIMER_ABSTIME != 0 {
+        let clock = frame.args.get(0) as i32;
+        return until(frame, 2, clock);
+    }
+    // A clock that cannot be slept on is the kernel's to refuse, after it has looked at the time.
+    sleep_for(frame, 2, 3)
+}
+
+#[inline(never)]
+fn futex(frame: &mut Frame) -> Step {
+    const CLOCK_REALTIME: u64 = 0x100;
+    let operation = frame.args.get(1);
+    match operation & 0x7f {
+        0 => for_given(frame, 3, Form::Timespec),
+        6 => until(frame, 3, ClockId::Realtime as i32),
+        _ if operation & CLOCK_REALTIME != 0 => until(frame, 3, ClockId::Realtime as i32),
+        _ => until(frame, 3, ClockId::Monotonic as i32),
+    }
+}
+
+/// `poll` and `epoll_wait`, whose milliseconds are too coarse for a rate, as their successors.
+#[inline(never)]
+fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
+    let timeout_ms = frame.args.get(argument) as i32;
+    if timeout_ms <= 0 {
+        return Ok(Next::Call);
+    }
+    let timeout_ms = timeout_ms as u64;
+    frame.wait_for(Form::Timespec, timeout_ms / 1000, timeout_ms % 1000 * 1_000_000);
+    frame.point(argument);
+    frame.call[0] = successor;
+    frame.call[usize::from(argument) + 2] = opaque(0);
+    frame.call[usize::from(argument) + 3] = opaque(0);
+    Ok(Next::Call)
+}
+
+#[inline(never)]
+fn epoll_pwait(frame: &mut Frame) -> Step {
+    signals::strip_mask(frame, 4, 5)?;
+    let (mask, size) = (frame.call[5], frame.call[6]);
+    let step = poll(frame, SYS_EPOLL_PWAIT2, 3)?;
+    frame.call[5] = mask;
+    frame.call[6] = size;
+    Ok(step)
+}
+
+/// Writes what remains of a timeout to where the caller keeps it, as the kernel does; it does not mind either if
+/// that cannot be written.
+#[inline(never)]
+fn write_back(frame: &mut Frame, action: Action) {
+    let argument = if matches!(action, Action::Ppoll) { 2 } else { 4 };
+    if frame.wait.kind == Kind::Relative {
+        let (sec, fraction) = frame.remaining(0);
+        let _ = user::write(frame.args.get(argument), &[sec, fraction]);
+    }
+}
+
+/// A timer's `struct itimerspec` or `struct itimerval`, from argument 2 or 1 into the scratch.
+fn copy_timer(frame: &mut Frame, argument: u8) -> Result<[u64; 4], i64> {
+    let mut timer = [opaque(0); 4];
+    user::read(frame.args.get(argument), &mut timer).map_err(|_| FAULT)?;
+    Ok(timer)
+}
+
+/// Puts a timer's interval and value, in nanoseconds of the host, in place.
+fn place_timer(frame: &mut Frame, argument: u8, form: Form, interval_ns: i64, value_ns: i64) {
+    let (sec, fraction) = form.words(interval_ns);
+    frame.scratch[0] = sec;
+    frame.scratch[1] = fraction;
+    // A value of nothing would disarm.
+    let (sec, fraction) = form.words(if value_ns < 1 { 1 } else { value_ns });
+    frame.scratch[2] = sec;
+    frame.scratch[3] = fraction;
+    frame.point(argument);
+}
+
+/// Arms a timer whose clock is known, where its flags are in argument 1 and its new value in argument 2.
+#[inline(never)]
+fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
+    const ABSTIME: u64 = 1;
+    let timer = copy_timer(frame, 2)?;
+    let (Some(interval_ns), Some(value_ns)) =
+        (Form::Timespec.to_ns(timer[0], timer[1]), Form::Timespec.to_ns(timer[2], timer[3]))
+    else {
+        return Ok(Next::Call);
+    };
+    if value_ns == 0 {
+        return Ok(Next::Call);
+    }
+    if frame.args.get(1) & ABSTIME == 0 {
+        let Some(clock) = clock() else { return Ok(Next::Call) };
+        if RawClockId(clock).place() >= TIMELINES {
+            return Ok(Next::Call);
+        }
+        let mult = pace();
+        place_timer(frame, 2, Form::Timespec, wait_to_host(interval_ns, mult), wait_to_host(value_ns, mult));
+        return Ok(Next::Call);
+    }
+    let Some(clock) = clock() else { return Ok(Next::Call) };
+    let place = RawClockId(clock).place();
+    if place >= TIMELINES {
+        return Ok(Next::Call);
+    }
+    let host_ns = to_host(clock, value_ns, &mut page().begin());
+    place_timer(frame, 2, Form::Timespec, wait_to_host(interval_ns, pace_of(place)), host_ns);
+    Ok(Next::Call)
+}
+
+#[inline(never)]
+fn timer_settime(frame: &mut Frame) -> Step {
+    let id = frame.args.get(0) as i32;
+    arm(frame, || state().timer_clock(id))
+}
+
+#[inline(never)]
+fn timerfd_settime(frame: &mut Frame) -> Step {
+    let fd = frame.args.get(0) as i32;
+    arm(frame, || crate::timerfd::clock(fd))
+}
+
+/// After `timer_create`: remembers the clock. Without a place for it the timer is given up.
+#[inline(never)]
+fn after_timer_create(frame: &Frame) -> i64 {
+    let id = user::reread_int(frame.args.get(2));
+    signals::after_fork();
+    if state().add_timer(id, frame.args.get(0) as i32) {
+        return 0;
+    }
+    // SAFETY: deletes the timer that has just been made; takes no pointers.
+    unsafe { syscall(SYS_TIMER_DELETE, [id as usize, 0, 0, 0, 0, 0]) };
+    EAGAIN
+}
+
+/// Scales what the kernel wrote about a timer, in pairs of words, back to the member's pace.
+#[inline(never)]
+fn rescale(address: u64, words: usize, form: Form) {
+    let mult = pace();
+    if address == 0 || mult == crate::transform::RATE_ONE {
+        return;
+    }
+    let mut at = 0;
+    while at < words {
+        let (place, mut pair) = (address + 8 * at as u64, [opaque(0); 2]);
+        user::reread(place, &mut pair);
+        if let Some(host_ns) = form.to_ns(pair[0], pair[1])
+            && host_ns > 0
+        {
+            let (sec, fraction) = form.words(wait_to_member(host_ns, mult));
+            user::rewrite(place, &[sec, fraction]);
+        }
+        at += 2;
+    }
+}
+
+#[inline(never)]
+fn setitimer(frame: &mut Frame) -> Step {
+    if frame.args.get(1) == 0 {
+        return Ok(Next::Call);
+    }
+    let timer = copy_timer(frame, 1)?;
+    let valid = timer[1] < 1_000_000 && timer[3] < 1_000_000;
+    let times = (Form::Timeval.to_ns(timer[0], timer[1]), Form::Timeval.to_ns(timer[2], timer[3]));
+    if let (true, (Some(interval_ns), Some(value_ns))) = (valid, times)
+        && value_ns > 0
+    {
+        let mult = pace();
+        place_timer(frame, 1, Form::Timeval, wait_to_host(interval_ns, mult), wait_to_host(value_ns, mult));
+    }
+    Ok(Next::Call)
+}
+
+/// `alarm`, whose seconds are too coarse for a rate, as `setitimer`.
+#[inline(never)]
+fn alarm(frame: &mut Frame) -> Step {
+    let seconds = u64::from(frame.args.get(0) as u32);
+    // The scratch holds the new value and then the old one.
+    let value_ns = (seconds * NSEC_PER_SEC as u64) as i64;
+    let (sec, usec) = Form::Timeval.words(wait_to_host(value_ns, pace()));
+    frame.scratch[0] = opaque(0);
+    frame.scratch[1] = opaque(0);
+    frame.scratch[2] = sec;
+    frame.scratch[3] = usec;
+    frame.call[0] = SYS_SETITIMER;
+    frame.call[1] = 0;
+    frame.call[2] = frame.scratch_address(0);
+    frame.call[3] = frame.scratch_address(4);
+    Ok(Next::Call)
+}
+
+/// What remained of an alarm, in seconds, never 0 where something did.
+#[inline(never)]
+fn after_alarm(frame: &mut Frame) {
+    let old_ns = Form::Timeval.to_ns(frame.scratch[6], frame.scratch[7]).unwrap_or(0);
+    let old_ns = wait_to_member(old_ns, pace()) as u64;
+    let (sec, rest) = (old_ns / NSEC_PER_SEC as u64, old_ns % NSEC_PER_SEC as u64);
+    frame.rax = sec + u64::from((sec == 0 && rest > 0) || rest >= NSEC_PER_SEC as u64 / 2);
+}
+
+#[inline(never)]
+fn setsockopt(frame: &mut Frame) -> Step {
+    // The length is an int.
+    if frame.args.get(4) as u32 as i32 >= 16 {
+        let mut time = [opaque(0); 2];
+        user::read(frame.args.get(3), &mut time).map_err(|_| FAULT)?;
+        if time[1] < 1_000_000
+            && let Some(duration_ns) = Form::Timeval.to_ns(time[0], time[1])
+        {
+            let (sec, usec) = Form::Timeval.words(wait_to_host(duration_ns, pace()));
+            frame.scratch[0] = sec;
+            frame.scratch[1] = usec;
+            frame.point(3);
+        }
+    }
+    Ok(Next::Call)
+}
+
+#[inline(never)]
+fn after_getsockopt(frame: &Frame) {
+    if user::reread_int(frame.args.get(4)) >= 16 {
+        rescale(frame.args.get(3), 2, Form::Timeval);
+    }
+}
+
+/// The words with which the image asks the supervisor, as `elsewhen-linux` knows them.
+const WORD_SET_CLOCK: usize = 0xe15e_0001_0000_0003;
+const WORD_ADJUST_CLOCK: usize = 0xe15e_0001_0000_0004;
+
+/// Asks the supervisor for something; the answer is an error number or what the call returns.
+fn ask(word: usize, address: u64) -> i64 {
+    const ENOSYS: i64 = -38;
+    // SAFETY: the filter announces the call; the kernel never makes it.
+    let result = unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_SET_FS, word, address as usize, 0, 0, 0]) };
+    // Nobody answers: nobody can set the clock any more.
+    if result == ENOSYS { EPERM } else { result }
+}
+
+/// Sets REALTIME: the namespace's, never the host's.
+#[inline(never)]
+fn clock_settime(frame: &mut Frame, argument: u8, form: Form) -> Step {
+    let address = frame.args.get(argument);
+    let mut time = [opaque(0); 2];
+    if matches!(form, Form::Timeval) {
+        // A time zone alone, or nothing, still takes the privilege.
+        if frame.args.get(1) != 0 {
+            let mut zone = [0];
+            user::read(frame.args.get(1), &mut zone).map_err(|_| FAULT)?;
+        }
+        if address == 0 {
+            return Err(if frame.args.get(1) != 0 { EPERM } else { ask(WORD_SET_CLOCK, 0) });
+        }
+    }
+    user::read(address, &mut time).map_err(|_| FAULT)?;
+    let limit = if matches!(form, Form::Timespec) { NSEC_PER_SEC as u64 } else { 1_000_000 };
+    if time[1] >= limit {
+        return Err(EINVAL);
+    }
+    let Some(ns) = form.to_ns(time[0], time[1]) else { return Err(EINVAL) };
+    frame.scratch[0] = ns as u64;
+    Err(ask(WORD_SET_CLOCK, frame.scratch_address(0)))
+}
+
+/// `struct timex` in an argument: reads are the kernel's with the member's time, the rest is the supervisor's.
+#[inline(never)]
+fn adjtimex(frame: &mut Frame, argument: u8) -> Step {
+    const ADJ_OFFSET_SS_READ: u32 = 0xa001;
+    let address = frame.args.get(argument);
+    let mut modes = [0];
+    user::read(address, &mut modes).map_err(|_| FAULT)?;
+    let modes = modes[0] as u32;
+    if modes == 0 || modes == ADJ_OFFSET_SS_READ {
+        return Ok(Next::Call);
+    }
+    Err(ask(WORD_ADJUST_CLOCK, address))
+}
+
+#[inline(never)]
+fn after_adjtimex(frame: &Frame) {
+    const STATUS: u64 = 40;
+    const TIME: u64 = 72;
+    const STA_NANO: u64 = 0x2000;
+    let address = frame.args.get(if frame.number == 159 { 0 } else { 1 });
+    let (mut status, now_ns) = ([opaque(0)], member_now(ClockId::Realtime as i32) as u64);
+    user::reread(address + STATUS, &mut status);
+    let (sec, rest) = (now_ns / NSEC_PER_SEC as u64, now_ns % NSEC_PER_SEC as u64);
+    user::rewrite(address + TIME, &[sec, if status[0] & STA_NANO != 0 { rest } else { rest / 1000 }]);
+}

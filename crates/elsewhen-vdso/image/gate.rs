@@ -1,0 +1,395 @@
+//! The gate: what a thread executes in place of a system call that the filter caught.
+//!
+//! The filter makes the kernel send `SIGSYS`. Its handler does nothing but send the thread here: with all its
+//! registers, as if it had called a function where the system call was. The gate keeps the registers in a
+//! [`Frame`] on the thread's own stack, below the red zone, lets the [dispatcher](crate::dispatch) translate, makes
+//! the call from here, which the filter exempts, and goes back to behind the original instruction. So a wait is
+//! interrupted, restarted or left by `longjmp` as it is without us.
+
+use crate::dispatch;
+use crate::host::in_image;
+use crate::surface::{Action, action};
+use core::arch::global_asm;
+use core::mem::{offset_of, size_of};
+
+/// The registers of a thread at a call, and what the dispatcher needs on the way.
+#[repr(C)]
+pub(crate) struct Frame {
+    /// Translated copies of the caller's structures.
+    pub(crate) scratch: [u64; 8],
+    /// Number and arguments of the call to make.
+    pub(crate) call: [u64; 7],
+    /// What it returned.
+    pub(crate) result: i64,
+    /// The caller's number, kept.
+    pub(crate) number: u64,
+    /// Of a wait, in the dispatcher's hands.
+    pub(crate) wait: crate::wait::Wait,
+    r15: u64,
+    r14: u64,
+    r13: u64,
+    r12: u64,
+    rbx: u64,
+    /// The caller's arguments.
+    pub(crate) args: Arguments,
+    /// The caller's number; in the end, what the caller finds in rax.
+    pub(crate) rax: u64,
+    flags: u64,
+    rbp: u64,
+    /// Right behind the caller's `syscall` instruction.
+    pub(crate) return_address: u64,
+}
+
+/// A call's six arguments, as the gate pushes them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments {
+    r9: u64,
+    r8: u64,
+    r10: u64,
+    rdx: u64,
+    rsi: u64,
+    rdi: u64,
+}
+
+impl Arguments {
+    /// An argument, counted from 0.
+    #[inline(always)]
+    pub(crate) const fn get(&self, index: u8) -> u64 {
+        match index {
+            0 => self.rdi,
+            1 => self.rsi,
+            2 => self.rdx,
+            3 => self.r10,
+            4 => self.r8,
+            _ => self.r9,
+        }
+    }
+}
+
+/// From the frame to its end at the caller's frame record, in bytes.
+const RECORD: usize = offset_of!(Frame, rbp);
+/// What the gate leaves untouched below the caller's stack pointer.
+const RED_ZONE: usize = 128;
+
+/// The dispatcher's word to the gate.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Return to the caller.
+    Return = 0,
+    /// Make the call in [`Frame::call`], then ask again.
+    Call = 1,
+}
+
+/// In place of a result: the call was interrupted to be translated again.
+pub(crate) const AGAIN: i64 = -512;
+
+global_asm!(
+    ".pushsection .text.elsewhen_gate, \"ax\", @progbits",
+    ".balign 64",
+    ".globl elsewhen_gate, elsewhen_sigsys, elsewhen_restorer, elsewhen_cancel",
+    ".type elsewhen_gate, @function",
+    ".type elsewhen_sigsys, @function",
+    ".type elsewhen_restorer, @function",
+    ".type elsewhen_cancel, @function",
+    // As a `syscall` instruction would be entered, but for rcx, which holds the address behind it.
+    "elsewhen_gate:",
+    "lea rsp, [rsp - {red_zone}]",
+    "push rcx",
+    "push rbp",
+    "mov rbp, rsp",
+    "elsewhen_gate_settled:",
+    "pushfq",
+    "push rax",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push r10",
+    "push r8",
+    "push r9",
+    "push rbx",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "lea rsp, [rbp - {record}]",
+    "and rsp, -16",
+    "cld",
+    "lea rdi, [rbp - {record}]",
+    "call {begin}",
+    "2:",
+    "test eax, eax",
+    "jz 3f",
+    "mov rax, [rbp - {record} + {call}]",
+    "mov rdi, [rbp - {record} + {call} + 8]",
+    "mov rsi, [rbp - {record} + {call} + 16]",
+    "mov rdx, [rbp - {record} + {call} + 24]",
+    "mov r10, [rbp - {record} + {call} + 32]",
+    "mov r8, [rbp - {record} + {call} + 40]",
+    "mov r9, [rbp - {record} + {call} + 48]",
+    "elsewhen_gate_syscall:",
+    "syscall",
+    "elsewhen_gate_made:",
+    "mov [rbp - {record} + {result}], rax",
+    "lea rdi, [rbp - {record}]",
+    "call {finish}",
+    "elsewhen_gate_finished:",
+    "jmp 2b",
+    "3:",
+    "lea rsp, [rbp - {record} + {r15}]",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbx",
+    "pop r9",
+    "pop r8",
+    "pop r10",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rax",
+    "popfq",
+    "pop rbp",
+    "pop rcx",
+    "lea rsp, [rsp + {red_zone}]",
+    "jmp rcx",
+    "elsewhen_gate_end:",
+    ".size elsewhen_gate, . - elsewhen_gate",
+    // The handler of SIGSYS: the program's own handler, where it is for that, is entered as by the kernel.
+    ".balign 16",
+    "elsewhen_sigsys:",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "call {on_sigsys}",
+    "4:",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "test rax, rax",
+    "jnz 5f",
+    "ret",
+    "5:",
+    "jmp rax",
+    ".size elsewhen_sigsys, . - elsewhen_sigsys",
+    // The handler of the signals that cancel threads: they look at where the thread was.
+    ".balign 16",
+    "elsewhen_cancel:",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "call {on_cancel}",
+    "jmp 4b",
+    ".size elsewhen_cancel, . - elsewhen_cancel",
+    // Unwinders know a signal's frame by exactly these bytes.
+    ".balign 16",
+    "elsewhen_restorer:",
+    ".byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05",
+    ".size elsewhen_restorer, . - elsewhen_restorer",
+    ".popsection",
+    red_zone = const RED_ZONE,
+    record = const RECORD,
+    call = const offset_of!(Frame, call),
+    result = const offset_of!(Frame, result),
+    r15 = const offset_of!(Frame, r15),
+    begin = sym dispatch::begin,
+    finish = sym dispatch::finish,
+    on_sigsys = sym crate::signals::on_sigsys,
+    on_cancel = sym crate::signals::on_cancel,
+);
+
+/// The address of a label of the gate.
+macro_rules! label {
+    ($name:literal) => {{
+        let address: usize;
+        // SAFETY: takes the address of a label of this image, relative to the instruction pointer.
+        unsafe {
+            core::arch::asm!(concat!("lea {}, [rip + ", $name, "]"), out(reg) address,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        address as u64
+    }};
+}
+
+/// The addresses that the host or the kernel is told.
+pub(crate) fn sigsys_handler() -> u64 {
+    label!("elsewhen_sigsys")
+}
+
+/// Of the handler of cancelling signals.
+pub(crate) fn cancel_handler() -> u64 {
+    label!("elsewhen_cancel")
+}
+
+/// Of the way back from a handler.
+pub(crate) fn restorer() -> u64 {
+    label!("elsewhen_restorer")
+}
+
+/// Of the gate.
+pub(crate) fn entry() -> u64 {
+    label!("elsewhen_gate")
+}
+
+/// The registers that the kernel saved in a signal's frame: `gregs` of `ucontext_t`, from its 40th byte.
+#[repr(C)]
+pub(crate) struct Registers {
+    r8: u64,
+    r9: u64,
+    r10: u64,
+    r11: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    pub(crate) rax: u64,
+    rcx: u64,
+    pub(crate) rsp: u64,
+    pub(crate) rip: u64,
+    flags: u64,
+}
+
+/// Sends a thread that the filter caught through the gate.
+pub(crate) fn enter(registers: &mut Registers, number: u32) {
+    registers.rcx = registers.rip;
+    registers.rax = u64::from(number);
+    registers.rip = entry();
+}
+
+/// What a signal found of a thread in the gate's own call: makes it translate again.
+pub(crate) fn translate_again(registers: &mut Registers) {
+    const EINTR: i64 = -4;
+    let made = label!("elsewhen_gate_made");
+    let interrupted = registers.rip == made && registers.rax as i64 == EINTR;
+    if interrupted || registers.rip == label!("elsewhen_gate_syscall") {
+        registers.rip = made;
+        registers.rax = AGAIN as u64;
+    }
+}
+
+/// As [`translate_again`], but for a wait for signals, which is to end.
+pub(crate) fn translate_again_unless_waited(registers: &mut Registers) {
+    if registers.rip == label!("elsewhen_gate_made") || registers.rip == label!("elsewhen_gate_syscall") {
+        let frame = (registers.rbp - RECORD as u64) as *const Frame;
+        // SAFETY: in its own call the gate's frame record is in rbp.
+        let number = unsafe { (*frame).number } as u32;
+        if !matches!(action(number), Some(Action::RtSigtimedwait)) {
+            translate_again(registers);
+        }
+    }
+}
+
+/// Makes a thread that a signal found in the gate, on its way into a wait, look as if there were no gate: at its
+/// own `syscall` instruction where the call has not been made, behind it where it has. A thread elsewhere stays as
+/// it is.
+///
+/// # Safety
+/// `registers` are those of this thread, interrupted.
+pub(crate) unsafe fn leave(registers: &mut Registers) {
+    let into = registers.rip.wrapping_sub(entry());
+    if into < label!("elsewhen_gate_settled") - entry() {
+        // What the first instructions, `lea` of five bytes and three more, have pushed so far.
+        registers.rsp += match into {
+            0 => 0,
+            5 => RED_ZONE as u64,
+            6 => RED_ZONE as u64 + 8,
+            _ => RED_ZONE as u64 + 16,
+        };
+        registers.rip = registers.rcx - 2;
+        return;
+    }
+    // SAFETY: the caller's promise, passed on.
+    let Some(record) = (unsafe { find(registers) }) else { return };
+    let frame = (record - RECORD as u64) as *mut Frame;
+    // SAFETY: the record found belongs to a gate that this thread is in, and so lies in its stack.
+    let frame = unsafe { &mut *frame };
+    if !dispatch::is_wait(frame.number as u32) {
+        return;
+    }
+    let mut rip = frame.return_address - 2;
+    if registers.rip == label!("elsewhen_gate_made") {
+        frame.result = registers.rax as i64;
+        if dispatch::finish(frame) == Next::Return {
+            rip = frame.return_address;
+        }
+    }
+    frame.restore(registers, record, rip);
+}
+
+/// The frame record of the gate in which a thread is, after its first instructions and before its last.
+///
+/// # Safety
+/// As [`leave`].
+unsafe fn find(registers: &Registers) -> Option<u64> {
+    let (start, finished) = (label!("elsewhen_gate_settled"), label!("elsewhen_gate_finished"));
+    // Beyond the call, nothing can wait.
+    let inside = |address: u64| address >= start && address < finished;
+    if inside(registers.rip) {
+        return (registers.rip <= label!("elsewhen_gate_made")).then_some(registers.rbp);
+    }
+    if !in_image(registers.rip) {
+        return None;
+    }
+    // A function of the dispatcher that has not yet made its own record, or no longer has one.
+    for place in [registers.rsp, registers.rsp.wrapping_add(8)] {
+        // SAFETY: the interrupted thread's stack pointer, and what lies above it, is readable.
+        if inside(unsafe { *(place as *const u64) }) {
+            return Some(registers.rbp);
+        }
+    }
+    let mut record = registers.rbp;
+    for _ in 0..16 {
+        // SAFETY: functions of the image keep frame records in rbp, linked up to the gate or to a caller outside.
+        let return_address = unsafe { *((record + 8) as *const u64) };
+        // SAFETY: as above.
+        let next = unsafe { *(record as *const u64) };
+        if inside(return_address) {
+            return Some(next);
+        }
+        if !in_image(return_address) {
+            return None;
+        }
+        record = next;
+    }
+    None
+}
+
+impl Frame {
+    /// Gives back the caller's registers, at an address.
+    fn restore(&self, registers: &mut Registers, record: u64, rip: u64) {
+        registers.r8 = self.args.r8;
+        registers.r9 = self.args.r9;
+        registers.r10 = self.args.r10;
+        registers.r11 = self.flags;
+        registers.r12 = self.r12;
+        registers.r13 = self.r13;
+        registers.r14 = self.r14;
+        registers.r15 = self.r15;
+        registers.rdi = self.args.rdi;
+        registers.rsi = self.args.rsi;
+        registers.rbp = self.rbp;
+        registers.rbx = self.rbx;
+        registers.rdx = self.args.rdx;
+        registers.rax = self.rax;
+        registers.rcx = self.return_address;
+        registers.rsp = record + 16 + RED_ZONE as u64;
+        registers.rip = rip;
+        registers.flags = self.flags;
+    }
+}
+
+// The gate pushes what the frame declares.
+const _: () = {
+    assert!(size_of::<Frame>() == RECORD + 16);
+    assert!(offset_of!(Frame, flags) + 8 == RECORD && offset_of!(Frame, rax) + 16 == RECORD);
+    assert!(offset_of!(Frame, args) + size_of::<Arguments>() == offset_of!(Frame, rax));
+    assert!(offset_of!(Frame, r15) + 40 == offset_of!(Frame, args));
+    assert!(size_of::<Frame>() <= 400);
+};

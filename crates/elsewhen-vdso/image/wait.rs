@@ -1,0 +1,230 @@
+//! Deadlines and durations of a call, from the member's clocks to the host's and back.
+
+use crate::clock::{ClockId, RawClockId, TIMELINES, Timeline};
+use crate::gate::Frame;
+use crate::host::{now, opaque};
+use crate::latch::Ticket;
+use crate::page::{AFFINE, Map};
+use crate::read::page;
+use crate::transform::{
+    Affine, HostDeadline, HostNs, MemberNs, NSEC_PER_SEC, Pivot, RATE_ONE, Split, wait_to_host, wait_to_member,
+};
+
+/// The largest number of seconds that the kernel's times hold; what lies beyond never comes.
+const KTIME_SEC_MAX: u64 = 9_223_372_036;
+
+/// A wait in progress, kept with its frame so that it can be translated again when the namespace changes.
+#[repr(C)]
+pub(crate) struct Wait {
+    pub(crate) kind: Kind,
+    pub(crate) form: Form,
+    /// The clock of a deadline.
+    clock: i32,
+    /// The page as it was when this was translated.
+    ticket: Ticket,
+    /// The deadline, or what is left of a duration, by the member's clock.
+    member_ns: i64,
+    /// When the duration began, by the host's MONOTONIC.
+    began_ns: i64,
+    /// The pace of the duration.
+    mult: u64,
+}
+
+/// What a call waits for.
+#[repr(u16)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Nothing that has been translated.
+    Untimed = 0,
+    /// A deadline.
+    Absolute = 1,
+    /// A duration.
+    Relative = 2,
+}
+
+/// How a time is written.
+#[repr(u16)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `struct timespec`.
+    Timespec = 0,
+    /// `struct timeval`.
+    Timeval = 1,
+}
+
+impl Form {
+    /// Nanoseconds in the unit of the second word.
+    const fn unit(self) -> u64 {
+        match self {
+            Self::Timespec => 1,
+            Self::Timeval => 1000,
+        }
+    }
+
+    /// Nanoseconds from two words. `None` where the kernel refuses them, or takes them for ever.
+    pub(crate) fn to_ns(self, sec: u64, fraction: u64) -> Option<i64> {
+        // Of a `timeval` the kernel takes more than a second's worth of microseconds.
+        let limit = if matches!(self, Self::Timespec) { NSEC_PER_SEC as u64 } else { 1 << 40 };
+        if sec >= KTIME_SEC_MAX || fraction >= limit {
+            return None;
+        }
+        (sec as i64 * NSEC_PER_SEC).checked_add((fraction * self.unit()) as i64)
+    }
+
+    /// Two words from nanoseconds, rounded up; never negative.
+    pub(crate) fn words(self, ns: i64) -> (u64, u64) {
+        let ns = if ns < 0 { 0 } else { ns as u64 };
+        let ns = ns.saturating_add(self.unit() - 1).min(i64::MAX as u64);
+        (ns / NSEC_PER_SEC as u64, ns % NSEC_PER_SEC as u64 / self.unit())
+    }
+
+    /// Two words from nanoseconds, rounded down.
+    pub(crate) fn words_down(self, ns: i64) -> (u64, u64) {
+        let ns = if ns < 0 { 0 } else { ns as u64 };
+        (ns / NSEC_PER_SEC as u64, ns % NSEC_PER_SEC as u64 / self.unit())
+    }
+}
+
+/// The map of a timeline, and the page's state that it belongs to.
+#[inline(never)]
+pub(crate) fn map(place: usize, pivot: &mut Pivot) -> Ticket {
+    let page = page();
+    loop {
+        let ticket = page.begin();
+        let Some((sec, nsec)) = page.offset(ticket, place) else { return ticket };
+        if nsec == AFFINE {
+            if let Some(found) = page.pivot(ticket, place) {
+                *pivot = found;
+            }
+        } else {
+            *pivot = Map::Offset(Split { sec, nsec }).to_pivot();
+        }
+        if page.holds(ticket) {
+            return ticket;
+        }
+    }
+}
+
+/// A pivot to be filled in.
+fn blank() -> Pivot {
+    Pivot::settled(Affine { host_ns: opaque(0) as i64, member_ns: opaque(0) as i64, mult: opaque(RATE_ONE) })
+}
+
+/// The pace of waits: MONOTONIC's, or the host's where that is frozen.
+#[inline(never)]
+pub(crate) fn pace() -> u64 {
+    pace_of(Timeline::Monotonic as usize)
+}
+
+/// The pace of a timeline, or the host's where that is frozen.
+#[inline(never)]
+pub(crate) fn pace_of(place: usize) -> u64 {
+    let mut pivot = blank();
+    map(place, &mut pivot);
+    if pivot.after.mult == 0 { RATE_ONE } else { pivot.after.mult }
+}
+
+/// The host's time at which a member's clock, in its place, reaches a reading; the host's pace where it is frozen.
+#[inline(never)]
+pub(crate) fn to_host(clock: i32, member_ns: i64, ticket: &mut Ticket) -> i64 {
+    let mut pivot = blank();
+    *ticket = map(RawClockId(clock).place(), &mut pivot);
+    match pivot.to_host(MemberNs(member_ns)) {
+        HostDeadline::At(host) => host.0,
+        HostDeadline::Never => {
+            let host = now(clock);
+            host.saturating_add(member_ns.saturating_sub(pivot.to_member(HostNs(host)).0))
+        }
+    }
+}
+
+/// A member's reading of a clock.
+#[inline(never)]
+pub(crate) fn member_now(clock: i32) -> i64 {
+    let mut pivot = blank();
+    map(RawClockId(clock).place(), &mut pivot);
+    pivot.to_member(HostNs(now(clock))).0
+}
+
+impl Frame {
+    /// Begins a wait for a deadline. False where it is to be left to the kernel.
+    #[inline(never)]
+    pub(crate) fn wait_until(&mut self, clock: i32, sec: u64, nsec: u64) -> bool {
+        let Some(deadline) = Form::Timespec.to_ns(sec, nsec) else { return false };
+        if RawClockId(clock).place() >= TIMELINES {
+            return false;
+        }
+        self.wait.kind = Kind::Absolute;
+        self.wait.form = Form::Timespec;
+        self.wait.clock = clock;
+        self.wait.member_ns = deadline;
+        self.aim();
+        true
+    }
+
+    /// Begins a wait for a duration. False where it is to be left to the kernel.
+    #[inline(never)]
+    pub(crate) fn wait_for(&mut self, form: Form, sec: u64, fraction: u64) -> bool {
+        let Some(duration) = form.to_ns(sec, fraction) else { return false };
+        self.wait.kind = Kind::Relative;
+        self.wait.form = form;
+        self.wait.began_ns = now(ClockId::Monotonic as i32);
+        self.wait.ticket = page().begin();
+        self.wait.mult = pace();
+        self.aim_for(duration);
+        true
+    }
+
+    /// Translates a wait, for the first time or again, into the first two words of the scratch.
+    #[inline(never)]
+    pub(crate) fn aim(&mut self) {
+        match self.wait.kind {
+            Kind::Untimed => {}
+            Kind::Absolute => {
+                let host_ns = to_host(self.wait.clock, self.wait.member_ns, &mut self.wait.ticket);
+                let (sec, nsec) = Form::Timespec.words(host_ns);
+                self.scratch[0] = sec;
+                self.scratch[1] = nsec;
+            }
+            Kind::Relative => {
+                let host_now = now(ClockId::Monotonic as i32);
+                let elapsed = host_now.wrapping_sub(self.wait.began_ns);
+                let left = self.wait.member_ns.saturating_sub(wait_to_member(elapsed, self.wait.mult));
+                self.wait.began_ns = host_now;
+                self.wait.ticket = page().begin();
+                self.wait.mult = pace();
+                self.aim_for(if left < 0 { 0 } else { left });
+            }
+        }
+    }
+
+    /// Sets a duration's rest at the pace that has been read.
+    fn aim_for(&mut self, member_ns: i64) {
+        self.wait.member_ns = member_ns;
+        let (sec, fraction) = self.wait.form.words(wait_to_host(member_ns, self.wait.mult));
+        self.scratch[0] = sec;
+        self.scratch[1] = fraction;
+    }
+
+    /// Whether a wait that has timed out did so too early, because its clock was set back meanwhile.
+    #[inline(never)]
+    pub(crate) fn is_early(&self) -> bool {
+        if !matches!(self.wait.kind, Kind::Absolute) || page().holds(self.wait.ticket) {
+            return false;
+        }
+        let mut pivot = blank();
+        map(RawClockId(self.wait.clock).place(), &mut pivot);
+        pivot.after.mult != 0 && pivot.to_member(HostNs(now(self.wait.clock))).0 < self.wait.member_ns
+    }
+
+    /// What the kernel left of a duration in two words of the scratch, by the member's clock.
+    #[inline(never)]
+    pub(crate) fn remaining(&self, at: usize) -> (u64, u64) {
+        let (sec, fraction) = match at {
+            0 => (self.scratch[0], self.scratch[1]),
+            _ => (self.scratch[2], self.scratch[3]),
+        };
+        let Some(host_ns) = self.wait.form.to_ns(sec, fraction) else { return (sec, fraction) };
+        self.wait.form.words_down(wait_to_member(host_ns, self.wait.mult))
+    }
+}

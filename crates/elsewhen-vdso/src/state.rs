@@ -1,0 +1,186 @@
+//! What each member keeps for itself: writable pages at a fixed address below the timens page.
+//!
+//! They belong to one process: private, zero at its start, copied by `fork(2)`, shared by its threads. The first
+//! of them is emptied by `fork(2)` (`MADV_WIPEONFORK`), which is also how a new process is told from a child that
+//! still runs in its parent's memory. The image reads and writes them; the host side only makes them and, on a
+//! change, looks into them.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::mem::{offset_of, size_of};
+
+/// Bytes that the state takes: six pages.
+pub const STATE_SIZE: usize = 6 * 4096;
+/// Bytes at its start that a new process finds empty.
+pub const WIPED_SIZE: usize = 4096;
+
+/// How many threads at a time can be remembered to block `SIGSYS`.
+const BLOCKED_MAX: usize = 1400;
+/// How many timers a process can have.
+const TIMERS_MAX: usize = 1024;
+
+/// `struct sigaction` as `rt_sigaction(2)` takes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SigAction {
+    /// `SIG_DFL`, `SIG_IGN` or the handler's address.
+    pub handler: u64,
+    /// `SA_*`.
+    pub flags: u64,
+    /// Where a handler returns to.
+    pub restorer: u64,
+    /// Signals blocked while the handler runs.
+    pub mask: u64,
+}
+
+/// An action that several threads may set and use.
+#[repr(C)]
+#[derive(Debug)]
+pub struct SharedAction {
+    handler: AtomicU64,
+    flags: AtomicU64,
+    restorer: AtomicU64,
+    mask: AtomicU64,
+}
+
+impl SharedAction {
+    /// The action; threads that set it at the same time may mix, as nobody orders them.
+    pub fn load(&self) -> SigAction {
+        SigAction {
+            handler: self.handler.load(Ordering::Acquire),
+            flags: self.flags.load(Ordering::Relaxed),
+            restorer: self.restorer.load(Ordering::Relaxed),
+            mask: self.mask.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Sets the action.
+    pub fn store(&self, action: &SigAction) {
+        self.flags.store(action.flags, Ordering::Relaxed);
+        self.restorer.store(action.restorer, Ordering::Relaxed);
+        self.mask.store(action.mask, Ordering::Relaxed);
+        self.handler.store(action.handler, Ordering::Release);
+    }
+}
+
+/// The page that a new process finds empty.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct Wiped {
+    /// The process id of the memory's owner; 0 in a process that has just been forked.
+    pub owner: AtomicU32,
+    /// Whether a `SIGSYS` came while the program blocked it.
+    pub pending: AtomicU32,
+    /// Its `siginfo_t`.
+    pub info: [AtomicU64; 16],
+}
+
+/// The whole.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct State {
+    /// Emptied by `fork(2)`.
+    pub wiped: Wiped,
+    /// Where the host's vDSO lies: calls from there are the host's own fallbacks.
+    pub vdso_start: AtomicU64,
+    /// And where it ends.
+    pub vdso_end: AtomicU64,
+    /// The host's `clock_gettime`.
+    pub host_clock: AtomicU64,
+    /// Whether the kernel lets programs read their FS base themselves.
+    pub fsgsbase: AtomicU64,
+    /// What the program wants done on `SIGSYS`.
+    pub sigsys: SharedAction,
+    /// The program's handlers for the two signals with which libcs cancel threads, 32 and 33.
+    pub cancel: [SharedAction; 2],
+    /// The signals whose handlers' masks have `SIGSYS`, as the program sees them.
+    pub masked: AtomicU64,
+    /// How many places of `blocked` are taken.
+    blocked_count: AtomicU32,
+    _reserved: AtomicU32,
+    /// The FS bases of the threads that block `SIGSYS`, as the program sees it; 0 where free.
+    blocked: [AtomicU64; BLOCKED_MAX],
+    /// The clocks of the process's timers: `TIMER_TAKEN`, the id and the clock, or 0 where free.
+    timers: [AtomicU64; TIMERS_MAX],
+}
+
+/// Marks a place of a timer as taken, since timer 0 on clock 0 is a timer.
+const TIMER_TAKEN: u64 = 1 << 63;
+
+impl State {
+    /// Whether a thread blocks `SIGSYS`, as the program sees it.
+    pub fn is_blocked(&self, thread: impl FnOnce() -> u64) -> bool {
+        if self.blocked_count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let thread = thread();
+        self.blocked.iter().any(|place| place.load(Ordering::Relaxed) == thread)
+    }
+
+    /// Remembers whether a thread blocks `SIGSYS`. Where the table is full, a thread that does is forgotten.
+    pub fn set_blocked(&self, thread: u64, blocked: bool) {
+        let (from, to) = if blocked { (0, thread) } else { (thread, 0) };
+        for place in &self.blocked {
+            if place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if blocked {
+                    self.blocked_count.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.blocked_count.fetch_sub(1, Ordering::Relaxed);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Remembers a timer's clock. False where there is no place.
+    pub fn add_timer(&self, id: i32, clock: i32) -> bool {
+        let entry = TIMER_TAKEN | u64::from(id as u32 & 0x7fff_ffff) << 32 | u64::from(clock as u32);
+        self.timers.iter().any(|place| place.compare_exchange(0, entry, Ordering::Relaxed, Ordering::Relaxed).is_ok())
+    }
+
+    /// The clock of a timer.
+    pub fn timer_clock(&self, id: i32) -> Option<i32> {
+        self.timer(id).map(|place| place.load(Ordering::Relaxed) as u32 as i32)
+    }
+
+    /// Forgets a timer.
+    pub fn remove_timer(&self, id: i32) {
+        if let Some(place) = self.timer(id) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets every timer: a new process has none.
+    pub fn remove_timers(&self) {
+        for place in &self.timers {
+            if place.load(Ordering::Relaxed) != 0 {
+                place.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn timer(&self, id: i32) -> Option<&AtomicU64> {
+        let wanted = TIMER_TAKEN >> 32 | u64::from(id as u32 & 0x7fff_ffff);
+        self.timers.iter().find(|place| place.load(Ordering::Relaxed) >> 32 == wanted)
+    }
+}
+
+/// What the image is told when it is mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// Where the host's vDSO lies.
+    pub vdso_start: u64,
+    /// And where it ends.
+    pub vdso_end: u64,
+    /// The host's `clock_gettime`, as it was before it was redirected.
+    pub host_clock: u64,
+    /// Whether the kernel lets programs read their FS base themselves (`HWCAP2_FSGSBASE`).
+    pub fsgsbase: u64,
+}
+
+// The host side finds fields by their offsets.
+const _: () = {
+    assert!(size_of::<Wiped>() == WIPED_SIZE && offset_of!(State, vdso_start) == WIPED_SIZE);
+    assert!(size_of::<State>() == STATE_SIZE);
+    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 32);
+};

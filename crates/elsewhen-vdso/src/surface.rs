@@ -1,0 +1,359 @@
+//! The surface: every system call that carries time or can keep `SIGSYS` from a thread, what its arguments
+//! are, and when a namespace has to catch it.
+//!
+//! One table with several readers: the host side compiles it into the members' filter, the image decides by it
+//! what to do with a call that was caught, `docs/SURFACE.md` is written from it, and a test insists on a
+//! behaviour test for each row. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
+
+use crate::clock::Family;
+#[cfg(not(vdso_image))]
+use crate::clock::{ClockId, Timeline};
+
+/// What the filter says about a call that it catches, in `si_errno`: the program may have filters of its own.
+pub const TRAP_MARK: u16 = 0xe15e;
+
+/// The value of a queued `SIGSYS` with which the host side makes a wait look at the page again.
+pub const WAKE_MARK: u64 = 0xe15e_0001_7761_6b65;
+
+/// What the image does with a call that was caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Reads the clock in argument 0 into argument 1.
+    ClockGettime,
+    /// Reads REALTIME into a `timeval` in argument 0.
+    Gettimeofday,
+    /// Reads REALTIME in seconds.
+    Time,
+    /// Reads a clock's resolution.
+    ClockGetres,
+    /// Fills in the uptime, which is BOOTTIME.
+    Sysinfo,
+    /// Returns ticks of MONOTONIC.
+    Times,
+    /// Reads or disciplines REALTIME; `struct timex` in argument 0 or, with a clock, in argument 1.
+    Adjtimex,
+    /// As [`Adjtimex`](Self::Adjtimex), with the clock in argument 0.
+    ClockAdjtime,
+    /// Sets REALTIME from argument 1.
+    ClockSettime,
+    /// Sets REALTIME from argument 0.
+    Settimeofday,
+    /// Sleeps for or until argument 2 on the clock in argument 0.
+    ClockNanosleep,
+    /// Sleeps for argument 0.
+    Nanosleep,
+    /// Waits on an address, in one of many ways.
+    Futex,
+    /// Waits on several addresses until argument 3 on the clock in argument 4.
+    FutexWaitv,
+    /// Waits on an address until argument 4 on the clock in argument 5.
+    FutexWait,
+    /// Makes a timer on the clock in argument 0.
+    TimerCreate,
+    /// Arms a timer.
+    TimerSettime,
+    /// Says what remains of a timer.
+    TimerGettime,
+    /// Deletes a timer.
+    TimerDelete,
+    /// Arms a timer descriptor.
+    TimerfdSettime,
+    /// Says what remains of a timer descriptor.
+    TimerfdGettime,
+    /// Arms an interval timer.
+    Setitimer,
+    /// Says what remains of an interval timer.
+    Getitimer,
+    /// Arms the alarm, in seconds.
+    Alarm,
+    /// Waits until argument 4 on REALTIME.
+    MqTimed,
+    /// Waits for argument 2, in milliseconds.
+    Poll,
+    /// Waits for argument 2, with the signal mask in argument 3.
+    Ppoll,
+    /// Waits for argument 4, a `timeval`.
+    Select,
+    /// Waits for argument 4, with the signal mask in argument 5.
+    Pselect6,
+    /// Waits for argument 3, in milliseconds.
+    EpollWait,
+    /// Waits for argument 3, in milliseconds, with the signal mask in argument 4.
+    EpollPwait,
+    /// Waits for argument 3, with the signal mask in argument 4.
+    EpollPwait2,
+    /// Waits for argument 4.
+    Recvmmsg,
+    /// Waits for argument 3.
+    Semtimedop,
+    /// Waits for argument 4.
+    IoGetevents,
+    /// Waits for argument 4, with the signal mask in argument 5.
+    IoPgetevents,
+    /// Sets how long calls on a socket wait.
+    Setsockopt,
+    /// Says how long calls on a socket wait.
+    Getsockopt,
+    /// Waits for a signal, for argument 2.
+    RtSigtimedwait,
+    /// Sets what a signal does.
+    RtSigaction,
+    /// Blocks signals.
+    RtSigprocmask,
+    /// Says which signals are pending.
+    RtSigpending,
+    /// Waits for a signal, with the signal mask in argument 0.
+    RtSigsuspend,
+    /// Never made: fails in the filter.
+    Refuse,
+}
+
+/// What a namespace can do to its clocks while members run. Members carry it with their filter, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// MONOTONIC can be moved.
+    pub monotonic: bool,
+    /// BOOTTIME can be moved.
+    pub boottime: bool,
+    /// MONOTONIC's pace can differ from the host's, and with it that of every relative wait.
+    pub rate: bool,
+}
+
+impl Reach {
+    /// Everything.
+    pub const ALL: Self = Self { monotonic: true, boottime: true, rate: true };
+
+    /// REALTIME only, at any pace: what every namespace can do.
+    pub const LEAST: Self = Self { monotonic: false, boottime: false, rate: false };
+
+    /// Whether a family of clocks can be moved.
+    pub const fn moves(self, family: Family) -> bool {
+        match family {
+            Family::Realtime => true,
+            Family::Monotonic => self.monotonic,
+            Family::Boottime => self.boottime,
+        }
+    }
+
+    /// What either can do.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            monotonic: self.monotonic || other.monotonic,
+            boottime: self.boottime || other.boottime,
+            rate: self.rate || other.rate,
+        }
+    }
+
+    /// Whether this can do everything that `other` can.
+    pub const fn covers(self, other: Self) -> bool {
+        (self.monotonic || !other.monotonic) && (self.boottime || !other.boottime) && (self.rate || !other.rate)
+    }
+}
+
+/// When a rule applies to a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Always.
+    Any,
+    /// Where MONOTONIC can be moved.
+    Monotonic,
+    /// Where BOOTTIME can be moved.
+    Boottime,
+    /// Where MONOTONIC's pace can differ from the host's.
+    Rate,
+}
+
+impl Need {
+    /// Whether the rule applies.
+    pub const fn holds(self, reach: Reach) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Monotonic => reach.monotonic,
+            Self::Boottime => reach.boottime,
+            Self::Rate => reach.rate,
+        }
+    }
+}
+
+/// A condition on one argument of a call, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// The low word, masked, has this value.
+    Bits(u8, u32, u32),
+    /// The argument, a pointer, is not null.
+    Given(u8),
+    /// The low word, a signed number, is above zero.
+    Positive(u8),
+    /// The low word is the id of a clock that the namespace can move.
+    Moved(u8),
+}
+
+/// Conditions that together make a call one to catch.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Which namespaces it is for.
+    pub need: Need,
+    /// All of these hold.
+    pub tests: &'static [Test],
+}
+
+/// One system call.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its number.
+    pub number: u32,
+    /// Its name, as in its man page.
+    pub name: &'static str,
+    /// What is done when it is caught.
+    pub action: Action,
+    /// It is caught where one of these holds.
+    pub rules: &'static [Rule],
+    /// What becomes of its arguments.
+    pub note: &'static str,
+}
+
+/// One `const` table for the host, one `match` without pointers for the image.
+macro_rules! surface {
+    ($($number:literal $name:ident $action:ident [$($need:ident $([$($test:expr),*])?),*] $note:literal;)*) => {
+        /// What to do with a call of this number.
+        pub const fn action(number: u32) -> Option<Action> {
+            match number {
+                $($number => Some(Action::$action),)*
+                _ => None,
+            }
+        }
+
+        /// The table, ordered by number.
+        #[cfg(not(vdso_image))]
+        pub const ROWS: &[Row] = &[$(Row {
+            number: $number,
+            name: stringify!($name),
+            action: Action::$action,
+            rules: &[$(Rule { need: Need::$need, tests: &[$($($test),*)?] }),*],
+            note: $note,
+        }),*];
+    };
+}
+
+#[cfg(not(vdso_image))]
+use Test::{Bits, Given, Moved, Positive};
+
+const ALL_BITS: u32 = u32::MAX;
+/// The command and the clock of a `futex(2)` operation, without the private flag.
+const FUTEX: u32 = 0x17f;
+/// `FUTEX_CLOCK_REALTIME`.
+const REAL: u32 = 0x100;
+
+surface! {
+    7 poll Poll [Rate [Positive(2)]] "timeout: relative, ms";
+    13 rt_sigaction RtSigaction [Any] "`SIGSYS` is taken out of the mask and its own action is kept apart";
+    14 rt_sigprocmask RtSigprocmask [Any] "`SIGSYS` is taken out of the set and remembered for the thread";
+    23 select Select [Rate [Given(4)]] "timeout: relative `timeval`, what remains is written back";
+    35 nanosleep Nanosleep [Rate] "relative; what remains is scaled back";
+    36 getitimer Getitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: remaining time and interval are scaled back";
+    37 alarm Alarm [Rate] "relative, s; what remained is scaled back";
+    38 setitimer Setitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: relative; the old value is scaled back";
+    54 setsockopt Setsockopt [
+        Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 20)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 21)],
+        Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 66)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 67)]
+    ] "`SO_RCVTIMEO`, `SO_SNDTIMEO`: relative";
+    55 getsockopt Getsockopt [
+        Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 20)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 21)],
+        Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 66)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 67)]
+    ] "`SO_RCVTIMEO`, `SO_SNDTIMEO`: scaled back";
+    96 gettimeofday Gettimeofday [Any] "reads REALTIME";
+    99 sysinfo Sysinfo [Boottime] "`uptime` is BOOTTIME";
+    100 times Times [Monotonic] "the result moves with MONOTONIC; CPU times do not";
+    127 rt_sigpending RtSigpending [Any] "a `SIGSYS` that the program blocks is shown";
+    128 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
+    130 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
+    159 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
+    164 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
+    201 time Time [Any] "reads REALTIME";
+    202 futex Futex [
+        Rate [Bits(1, 0x7f, 0), Given(3)],
+        Any [Bits(1, 0x7f, 6), Given(3)],
+        Any [Bits(1, FUTEX, REAL | 9), Given(3)], Monotonic [Bits(1, FUTEX, 9), Given(3)],
+        Any [Bits(1, FUTEX, REAL | 11), Given(3)], Monotonic [Bits(1, FUTEX, 11), Given(3)],
+        Any [Bits(1, FUTEX, REAL | 13), Given(3)], Monotonic [Bits(1, FUTEX, 13), Given(3)]
+    ] "`WAIT`: relative; `LOCK_PI`: absolute, REALTIME; `WAIT_BITSET`, `WAIT_REQUEUE_PI`, `LOCK_PI2`: absolute";
+    208 io_getevents IoGetevents [Rate [Given(4)]] "timeout: relative";
+    220 semtimedop Semtimedop [Rate [Given(3)]] "timeout: relative";
+    222 timer_create TimerCreate [Any] "the clock is remembered for the timer";
+    223 timer_settime TimerSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
+    224 timer_gettime TimerGettime [Rate] "remaining time and interval are scaled back";
+    226 timer_delete TimerDelete [Any] "the timer's clock is forgotten";
+    227 clock_settime ClockSettime [Any [Bits(0, ALL_BITS, 0)]] "sets the namespace's REALTIME where that is allowed";
+    228 clock_gettime ClockGettime [Any [Moved(0)]] "reads the clock";
+    229 clock_getres ClockGetres [Any [Moved(0)]] "the resolution is scaled by the clock's rate";
+    230 clock_nanosleep ClockNanosleep [Any [Bits(1, 1, 1), Moved(0)], Rate [Bits(1, 1, 0)]] "absolute or relative";
+    232 epoll_wait EpollWait [Rate [Positive(3)]] "timeout: relative, ms";
+    242 mq_timedsend MqTimed [Any [Given(4)]] "absolute, REALTIME";
+    243 mq_timedreceive MqTimed [Any [Given(4)]] "absolute, REALTIME";
+    270 pselect6 Pselect6 [Any [Given(5)], Rate [Given(4)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
+    271 ppoll Ppoll [Any [Given(3)], Rate [Given(2)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
+    281 epoll_pwait EpollPwait [Any [Given(4)], Rate [Positive(3)]] "timeout: relative, ms; `SIGSYS` leaves the mask";
+    286 timerfd_settime TimerfdSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
+    287 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
+    299 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
+    305 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
+    333 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
+    425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";
+    435 clone3 Refuse [Any] "fails with `ENOSYS`, so that libcs use `clone`: a flag would drop the handler of `SIGSYS`";
+    441 epoll_pwait2 EpollPwait2 [Any [Given(4)], Rate [Given(3)]] "timeout: relative; `SIGSYS` leaves the mask";
+    449 futex_waitv FutexWaitv [Any [Given(3), Moved(4)]] "absolute";
+    455 futex_wait FutexWait [Any [Given(4), Moved(5)]] "absolute";
+}
+
+/// The ids of the clocks that a namespace can move.
+#[cfg(not(vdso_image))]
+pub fn moved_clocks(reach: Reach) -> impl Iterator<Item = ClockId> {
+    ClockId::ALL.into_iter().filter(move |clock| reach.moves(Timeline::family(clock.timeline())))
+}
+
+#[cfg(not(vdso_image))]
+impl Test {
+    /// Whether a call's arguments pass.
+    pub fn holds(self, reach: Reach, args: &[u64; 6]) -> bool {
+        match self {
+            Bits(arg, mask, value) => args[usize::from(arg)] as u32 & mask == value,
+            Given(arg) => args[usize::from(arg)] != 0,
+            Positive(arg) => args[usize::from(arg)] as i32 > 0,
+            Moved(arg) => moved_clocks(reach).any(|clock| clock as u32 == args[usize::from(arg)] as u32),
+        }
+    }
+}
+
+#[cfg(not(vdso_image))]
+impl Row {
+    /// Whether a namespace catches a call with these arguments.
+    pub fn catches(&self, reach: Reach, args: &[u64; 6]) -> bool {
+        self.rules.iter().any(|rule| rule.need.holds(reach) && rule.tests.iter().all(|test| test.holds(reach, args)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_ordered_and_known_to_the_image() {
+        assert!(ROWS.is_sorted_by_key(|row| row.number));
+        for row in ROWS {
+            assert_eq!(action(row.number), Some(row.action), "{}", row.name);
+            assert!(!row.rules.is_empty() && !row.note.is_empty(), "{}", row.name);
+        }
+        assert_eq!((0..2000).filter(|number| action(*number).is_some()).count(), ROWS.len());
+    }
+
+    #[test]
+    fn a_wider_reach_catches_no_less() {
+        let args = [[0; 6], [1; 6], [7; 6], [u64::MAX; 6], [0, 9, 0, 1, 1, 1], [0, 0x109, 0, 1, 1, 0]];
+        for (row, args) in ROWS.iter().flat_map(|row| args.map(|args| (row, args))) {
+            if row.catches(Reach::LEAST, &args) {
+                assert!(row.catches(Reach::ALL, &args), "{} {args:?}", row.name);
+            }
+        }
+    }
+}
