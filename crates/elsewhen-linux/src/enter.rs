@@ -13,8 +13,10 @@ use crate::page::{PageFile, image_file};
 use crate::redirect::{HostVdso, Patch};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::{Listener, Notification};
+use crate::sites::Sites;
 use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters};
 use crate::trace::{Event, Running, Stopped};
+use elsewhen_vdso::surface::Reach;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -24,7 +26,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Entrance {
     patch: Patch,
+    reach: Reach,
     image: File,
+    sites: Sites,
     /// Programs left in the stub at their first instruction, and where that is, until they ask for descriptors.
     starting: Mutex<HashMap<Tid, RemoteAddr>>,
 }
@@ -39,13 +43,13 @@ pub enum Progress {
 }
 
 impl Entrance {
-    /// Prepares for the kernel's vDSO of this process.
+    /// Prepares for the kernel's vDSO of this process, and for what the namespace can do.
     ///
     /// # Errors
     /// Where the vDSO cannot be redirected, or the kernel refuses memory files.
-    pub fn new() -> Result<Self> {
+    pub fn new(reach: Reach) -> Result<Self> {
         let patch = HostVdso::of_this_process()?.patch()?;
-        Ok(Self { patch, image: image_file()?, starting: Mutex::default() })
+        Ok(Self { patch, reach, image: image_file()?, sites: Sites::default(), starting: Mutex::default() })
     }
 
     /// Acts on `arch_prctl(ARCH_SET_FS)`: a program at its start, or its stub. Answers the call.
@@ -105,8 +109,14 @@ impl Entrance {
         };
         let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
         let caught = Some(Caught { memory_fd, displaced });
-        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso), caught })?;
+        self.place(
+            &memory,
+            vdso,
+            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, self.reach), caught },
+        )?;
         self.patch.redirect(&memory, vdso)?;
+        let (rest, room) = self.patch.rest(vdso);
+        self.sites.redirect(&memory, rest, room)?;
         memory.write(resume_at, &stub::far_jump(self.patch.stub(vdso).plus(stub::at_map())))?;
         Ok(Answer::Succeed)
     }
@@ -125,7 +135,11 @@ impl Entrance {
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
             return Ok(Answer::Resume);
         };
-        self.place(&memory, vdso, Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso), caught: None })?;
+        self.place(
+            &memory,
+            vdso,
+            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, self.reach), caught: None },
+        )?;
         Ok(Answer::Succeed)
     }
 

@@ -28,7 +28,9 @@ pub mod redirect;
 pub mod remote;
 pub mod seccomp;
 pub mod signals;
+mod sites;
 mod stub;
 pub mod trace;
+pub mod waiters;
 
 pub use error::{Error, Result};

@@ -69,6 +69,13 @@ impl PageFile {
     }
 }
 
+impl PageFile {
+    /// What identifies the page among mappings.
+    pub(crate) fn inode(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+    }
+}
+
 impl Drop for PageFile {
     fn drop(&mut self) {
         // SAFETY: the mapping was made in `create` with this size, and no reference outlives `self`.

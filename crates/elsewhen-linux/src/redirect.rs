@@ -14,6 +14,7 @@ use crate::stub;
 use elsewhen_vdso::elf::{self, Elf64, PT_LOAD};
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::Boot;
+use elsewhen_vdso::surface::Reach;
 use iced_x86::{
     BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, Instruction, InstructionBlock,
 };
@@ -212,8 +213,14 @@ impl Patch {
         vdso.plus(self.stub)
     }
 
+    /// Where the unused rest of a patched vDSO lies, and how much there is of it.
+    pub(crate) fn rest(&self, vdso: RemoteAddr) -> (RemoteAddr, usize) {
+        let used = self.addition.offset + self.addition.bytes.len();
+        (vdso.plus(used as u64), self.original.len() - used)
+    }
+
     /// What the image is told in a process whose vDSO lies there.
-    pub(crate) fn boot(&self, vdso: RemoteAddr) -> Boot {
+    pub(crate) fn boot(&self, vdso: RemoteAddr, reach: Reach) -> Boot {
         // SAFETY: reads an entry of this process's auxiliary vector.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
         Boot {
@@ -221,6 +228,7 @@ impl Patch {
             vdso_end: vdso.plus(self.original.len() as u64).0,
             host_clock: vdso.plus(self.host_clock).0,
             fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
+            reach: reach.to_bits(),
         }
     }
 

@@ -195,7 +195,15 @@ impl Listener {
     /// # Errors
     /// Where the listener fails.
     pub fn succeed(&self, notification: &Notification) -> Result<Delivery> {
-        self.answer(notification, 0, 0, 0)
+        self.succeed_with(notification, 0)
+    }
+
+    /// Makes the call return a value without being made.
+    ///
+    /// # Errors
+    /// Where the listener fails.
+    pub fn succeed_with(&self, notification: &Notification, value: i64) -> Result<Delivery> {
+        self.answer(notification, value, 0, 0)
     }
 
     /// Makes the call fail with an error number.

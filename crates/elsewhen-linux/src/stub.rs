@@ -166,7 +166,7 @@ global_asm!(
     "35: .quad 0",
     "36: .quad 0",
     "37: .quad 0, 0",
-    "38: .quad 0, 0, 0, 0",
+    "38: .quad 0, 0, 0, 0, 0",
     "elsewhen_stub_end:",
     ".popsection",
     arch_prctl = const libc::SYS_arch_prctl,
@@ -248,22 +248,21 @@ pub(crate) struct Caught {
 impl Parameters {
     /// As the stub reads them.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(120);
+        let mut bytes = Vec::with_capacity(128);
         let memory_fd = self.caught.map_or(-1, |caught| caught.memory_fd);
         for fd in [self.page_fd, self.image_fd, memory_fd, 0] {
             bytes.extend(fd.to_le_bytes());
         }
         let put_right = self.caught.map_or(0, |_| self.resume_at.0);
         let boot_address = IMAGE_ADDRESS + image::HOOK_BOOT;
-        for word in
-            [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), STATE_ADDRESS, self.resume_at.0, boot_address, put_right]
+        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), STATE_ADDRESS, self.resume_at.0, boot_address, put_right]
         {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(self.caught.map_or([0; FAR_JUMP_LEN], |caught| caught.displaced));
         bytes.extend([0; 2]);
-        let Boot { vdso_start, vdso_end, host_clock, fsgsbase } = self.boot;
-        for word in [vdso_start, vdso_end, host_clock, fsgsbase] {
+        let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach } = self.boot;
+        for word in [vdso_start, vdso_end, host_clock, fsgsbase, reach] {
             bytes.extend(word.to_le_bytes());
         }
         bytes
@@ -283,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0 };
+        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0 };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }

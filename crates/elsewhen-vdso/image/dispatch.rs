@@ -10,7 +10,7 @@ use crate::gate::{AGAIN, Frame, Next};
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::signals;
-use crate::surface::{Action, action};
+use crate::surface::{Action, Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK, action, catches};
 use crate::transform::{NSEC_PER_SEC, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace, pace_of, to_host};
@@ -43,18 +43,26 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
     let state = state();
     let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
         && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
+    // Calls of the C library come here unfiltered.
+    let (number, reach) = (frame.rax as u32, Reach::from_bits(state.reach.load(Ordering::Relaxed)));
+    let Some(action) = action(number) else { return as_it_is(frame) };
     // The host's own fallback: whoever called it maps what it returns.
-    let step = match action(frame.rax as u32) {
-        Some(action) if !from_host_vdso => translate(frame, action),
-        _ => Ok(Next::Call),
-    };
-    match step {
+    if from_host_vdso || !catches(number, reach, |at| frame.args.get(at)) {
+        return as_it_is(frame);
+    }
+    match translate(frame, action) {
         Ok(next) => next,
         Err(result) => {
             frame.rax = result as u64;
             Next::Return
         }
     }
+}
+
+/// Makes the caller's own call, whose result is nobody's business.
+fn as_it_is(frame: &mut Frame) -> Next {
+    frame.number = u64::MAX;
+    Next::Call
 }
 
 /// Whether a call of this number can wait, and does nothing before it does.
@@ -545,15 +553,11 @@ fn after_getsockopt(frame: &Frame) {
     }
 }
 
-/// The words with which the image asks the supervisor, as `elsewhen-linux` knows them.
-const WORD_SET_CLOCK: usize = 0xe15e_0001_0000_0003;
-const WORD_ADJUST_CLOCK: usize = 0xe15e_0001_0000_0004;
-
 /// Asks the supervisor for something; the answer is an error number or what the call returns.
-fn ask(word: usize, address: u64) -> i64 {
+fn ask(word: u64, address: u64) -> i64 {
     const ENOSYS: i64 = -38;
     // SAFETY: the filter announces the call; the kernel never makes it.
-    let result = unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_SET_FS, word, address as usize, 0, 0, 0]) };
+    let result = unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_SET_FS, word as usize, address as usize, 0, 0, 0]) };
     // Nobody answers: nobody can set the clock any more.
     if result == ENOSYS { EPERM } else { result }
 }
@@ -591,7 +595,8 @@ fn adjtimex(frame: &mut Frame, argument: u8) -> Step {
     let mut modes = [0];
     user::read(address, &mut modes).map_err(|_| FAULT)?;
     let modes = modes[0] as u32;
-    if modes == 0 || modes == ADJ_OFFSET_SS_READ {
+    let reach = Reach::from_bits(state().reach.load(Ordering::Relaxed));
+    if !reach.settable && (modes == 0 || modes == ADJ_OFFSET_SS_READ) {
         return Ok(Next::Call);
     }
     Err(ask(WORD_ADJUST_CLOCK, address))

@@ -8,7 +8,9 @@
 
 use crate::dispatch;
 use crate::host::in_image;
+use crate::state::frame;
 use crate::surface::{Action, action};
+use crate::wait::Wait;
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
 
@@ -24,7 +26,7 @@ pub(crate) struct Frame {
     /// The caller's number, kept.
     pub(crate) number: u64,
     /// Of a wait, in the dispatcher's hands.
-    pub(crate) wait: crate::wait::Wait,
+    pub(crate) wait: Wait,
     r15: u64,
     r14: u64,
     r13: u64,
@@ -392,4 +394,7 @@ const _: () = {
     assert!(offset_of!(Frame, args) + size_of::<Arguments>() == offset_of!(Frame, rax));
     assert!(offset_of!(Frame, r15) + 40 == offset_of!(Frame, args));
     assert!(size_of::<Frame>() <= 400);
+    assert!(offset_of!(Frame, call) == frame::CALL);
+    assert!(offset_of!(Frame, wait) + Wait::KIND == frame::KIND);
+    assert!(offset_of!(Frame, wait) + Wait::TICKET == frame::TICKET);
 };

@@ -76,6 +76,7 @@ pub(crate) fn boot(boot: &Boot) -> i64 {
     state.vdso_end.store(boot.vdso_end, Ordering::Relaxed);
     state.host_clock.store(boot.host_clock, Ordering::Relaxed);
     state.fsgsbase.store(boot.fsgsbase, Ordering::Relaxed);
+    state.reach.store(boot.reach, Ordering::Relaxed);
     after_fork();
     let mut old = blank();
     let result = set_action(SIGSYS, Some(&own_action()), &raw mut old as u64);
@@ -137,7 +138,8 @@ pub(crate) struct Info {
     errno: i32,
     code: i32,
     _pad: i32,
-    _address_or_sender: u64,
+    /// The address of a caught call, or the sender: process and user.
+    address_or_sender: u64,
     /// The number of a caught call, in the low half; or the value of a queued signal.
     value: u64,
 }
@@ -151,7 +153,9 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         gate::enter(registers, info.value as u32);
         return 0;
     }
-    if info.code == SI_QUEUE && info.value == WAKE_MARK {
+    // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
+    let bare = info.code == 0 && info.address_or_sender == 0;
+    if (info.code == SI_QUEUE && info.value == WAKE_MARK) || bare {
         gate::translate_again(registers);
         return 0;
     }

@@ -9,6 +9,7 @@ use crate::read::page;
 use crate::transform::{
     Affine, HostDeadline, HostNs, MemberNs, NSEC_PER_SEC, Pivot, RATE_ONE, Split, wait_to_host, wait_to_member,
 };
+use core::mem::offset_of;
 
 /// The largest number of seconds that the kernel's times hold; what lies beyond never comes.
 const KTIME_SEC_MAX: u64 = 9_223_372_036;
@@ -28,6 +29,13 @@ pub(crate) struct Wait {
     began_ns: i64,
     /// The pace of the duration.
     mult: u64,
+}
+
+impl Wait {
+    /// Offset of the kind.
+    pub(crate) const KIND: usize = offset_of!(Self, kind);
+    /// Offset of the ticket.
+    pub(crate) const TICKET: usize = offset_of!(Self, ticket);
 }
 
 /// What a call waits for.

@@ -36,6 +36,11 @@ pub struct Latch(AtomicU32);
 pub struct Ticket(u32);
 
 impl Ticket {
+    /// The counter itself.
+    pub const fn counter(self) -> u32 {
+        self.0
+    }
+
     /// The copy to read: 0 or 1.
     #[inline(always)]
     pub const fn copy(self) -> usize {

@@ -5,8 +5,8 @@
 //! still runs in its parent's memory. The image reads and writes them; the host side only makes them and, on a
 //! change, looks into them.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes that the state takes: six pages.
 pub const STATE_SIZE: usize = 6 * 4096;
@@ -88,6 +88,8 @@ pub struct State {
     pub host_clock: AtomicU64,
     /// Whether the kernel lets programs read their FS base themselves.
     pub fsgsbase: AtomicU64,
+    /// What the namespace can do ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    pub reach: AtomicU64,
     /// What the program wants done on `SIGSYS`.
     pub sigsys: SharedAction,
     /// The program's handlers for the two signals with which libcs cancel threads, 32 and 33.
@@ -164,6 +166,19 @@ impl State {
     }
 }
 
+/// Offsets in the frame that the image keeps on the stack of a thread in its gate, for whoever looks for waits from
+/// outside: the frame begins where the thread's stack pointer is during the call, or eight bytes above.
+pub mod frame {
+    /// Number and arguments of the call that the gate makes.
+    pub const CALL: usize = 64;
+    /// What kind of wait it is; 0 for none that the page has a say in.
+    pub const KIND: usize = 136;
+    /// The page's counter when the wait was translated.
+    pub const TICKET: usize = 144;
+    /// As much of the frame as these take.
+    pub const LEN: usize = 148;
+}
+
 /// What the image is told when it is mapped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +191,13 @@ pub struct Boot {
     pub host_clock: u64,
     /// Whether the kernel lets programs read their FS base themselves (`HWCAP2_FSGSBASE`).
     pub fsgsbase: u64,
+    /// What the namespace can do ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    pub reach: u64,
 }
 
 // The host side finds fields by their offsets.
 const _: () = {
     assert!(size_of::<Wiped>() == WIPED_SIZE && offset_of!(State, vdso_start) == WIPED_SIZE);
     assert!(size_of::<State>() == STATE_SIZE);
-    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 32);
+    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 40);
 };

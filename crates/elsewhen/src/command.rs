@@ -95,7 +95,8 @@ impl Command {
     pub fn spawn(&mut self) -> Result<Child> {
         let shown = Path::new(self.inner.get_program()).display().to_string();
         let Self { namespace, inner, inheritance, socket } = self;
-        let socket = socket.get_or_insert_with(|| ListenerSocket::of(inner, Filter::new(namespace.0.reach), *inheritance));
+        let socket =
+            socket.get_or_insert_with(|| ListenerSocket::of(inner, Filter::new(namespace.0.reach), *inheritance));
         let (supervisor, spawned) = socket.start(|ours| {
             let supervisor = Supervisor::start(Arc::clone(&namespace.0), ours)?;
             Ok::<_, Error>((supervisor, inner.spawn()))

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod discipline;
 pub mod doctor;
 mod error;
 mod namespace;

@@ -1,6 +1,7 @@
 //! A time namespace: a page that its members read and this process writes.
 
 use crate::command::Command;
+use crate::discipline::Discipline;
 use crate::error::{Error, Result};
 use crate::plan::{self, Maps, Start};
 use crate::spec::{Family, Spec};
@@ -46,8 +47,8 @@ pub(crate) struct Inner {
     pub(crate) entrance: Entrance,
     /// What members have been prepared for.
     pub(crate) reach: Reach,
-    /// Whether members may set the clock.
-    pub(crate) settable: bool,
+    /// What members have done to the clock.
+    pub(crate) discipline: Mutex<Discipline>,
     /// Held by whoever publishes.
     writer: Mutex<()>,
     report: Mutex<Report>,
@@ -62,7 +63,7 @@ impl Namespace {
     /// Where `spec` puts a clock out of its range ([`is_invalid`](crate::Error::is_invalid)), or this kernel cannot
     /// do it: no vDSO, one that cannot be redirected, or no executable memory files.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let entrance = Entrance::new()?;
+        let entrance = Entrance::new(spec.reach())?;
         let page = PageFile::create(spec.name().unwrap_or(""))?;
         let maps = plan::plan(&page.page().maps(), &clock::sample(), Start::Fresh, spec)?;
         page.page().publish(&maps);
@@ -71,7 +72,7 @@ impl Namespace {
             page,
             entrance,
             reach: spec.reach(),
-            settable: spec.is_settable(),
+            discipline: Mutex::default(),
             writer: Mutex::default(),
             report: Mutex::new(report),
         })))
@@ -91,32 +92,7 @@ impl Namespace {
     /// Where a clock would leave its range, MONOTONIC or BOOTTIME would step back, or members are not prepared for
     /// the change ([`Spec::adjustable`]); nothing has changed then.
     pub fn set(&self, spec: &Spec) -> Result<()> {
-        if spec.is_empty() {
-            return Ok(());
-        }
-        if !self.0.reach.covers(spec.reach()) {
-            return Err(Error::invalid(
-                "members of this namespace are not prepared for that change; a namespace made with `adjustable` takes \
-                 any, others take changes of realtime and of the clocks that they were made to move",
-            ));
-        }
-        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.0.page.page().maps();
-        let mut lead_ns = LEAD_NS;
-        let planned = loop {
-            let planned = plan::plan(&current, &clock::sample(), Start::Running { lead_ns }, spec)?;
-            // Published late, a change would have readers on both sides of its instant: plan again, further ahead.
-            if changes(&planned, &current).all(is_ahead) {
-                break planned;
-            }
-            lead_ns = lead_ns.saturating_mul(2);
-        };
-        self.0.page.page().publish(&planned);
-        while changes(&planned, &current).any(is_ahead) {
-            std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
-        }
-        self.0.page.page().publish(&plan::settled(&planned));
-        Ok(())
+        self.0.change(spec)
     }
 
     /// What a clock of this namespace reads now, in nanoseconds: since 1970 for REALTIME, since the start of the
@@ -127,15 +103,7 @@ impl Namespace {
             Family::Monotonic => Timeline::Monotonic,
             Family::Boottime => Timeline::Boottime,
         };
-        let page = self.0.page.page();
-        loop {
-            let ticket = page.begin();
-            let host = clock::now(timeline.clock());
-            let map = page.maps()[timeline as usize];
-            if page.holds(ticket) {
-                return map.to_pivot().to_member(host).0;
-            }
-        }
+        self.0.now_ns(timeline)
     }
 
     /// What `CLOCK_REALTIME` of this namespace reads now.
@@ -162,6 +130,70 @@ impl Namespace {
 }
 
 impl Inner {
+    /// Changes clocks; see [`Namespace::set`].
+    pub(crate) fn change(&self, spec: &Spec) -> Result<()> {
+        if spec.is_empty() {
+            return Ok(());
+        }
+        if !self.reach.covers(spec.reach()) {
+            return Err(Error::invalid(
+                "members of this namespace are not prepared for that change; a namespace made with `adjustable` takes \
+                 any, others take changes of realtime and of the clocks that they were made to move",
+            ));
+        }
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.page.page().maps();
+        let mut lead_ns = LEAD_NS;
+        let planned = loop {
+            let planned = plan::plan(&current, &clock::sample(), Start::Running { lead_ns }, spec)?;
+            // Published late, a change would have readers on both sides of its instant: plan again, further ahead.
+            if changes(&planned, &current).all(is_ahead) {
+                break planned;
+            }
+            lead_ns = lead_ns.saturating_mul(2);
+        };
+        self.page.page().publish(&planned);
+        while changes(&planned, &current).any(is_ahead) {
+            std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
+        }
+        self.page.page().publish(&plan::settled(&planned));
+        self.wake();
+        Ok(())
+    }
+
+    /// Publishes maps that differ from the ones in force only for times to come.
+    pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut maps = self.page.page().maps();
+        edit(&mut maps);
+        self.page.page().publish(&maps);
+        self.wake();
+    }
+
+    /// Makes every member that waits look at the page again.
+    fn wake(&self) {
+        let counter = self.page.page().begin();
+        for pause_ms in [0, 2, 8] {
+            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+            if elsewhen_linux::waiters::wake(&self.page, counter) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What a timeline's clock of this namespace reads now.
+    pub(crate) fn now_ns(&self, timeline: Timeline) -> i64 {
+        let page = self.page.page();
+        loop {
+            let ticket = page.begin();
+            let host = clock::now(timeline.clock());
+            let map = page.maps()[timeline as usize];
+            if page.holds(ticket) {
+                return map.to_pivot().to_member(host).0;
+            }
+        }
+    }
+
     pub(crate) fn report(&self, message: &str) {
         let report = Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner));
         report(message);

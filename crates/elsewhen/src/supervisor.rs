@@ -4,6 +4,7 @@
 //! One thread serves the listener for as long as a member lives. A second thread, started when the first program
 //! needs it, traces executions; it is apart because an execution can take as long as a slow file system does.
 
+use crate::discipline::{Answer, TIMEX_LEN};
 use crate::error::{Error, Result};
 use crate::namespace::Inner;
 use elsewhen_linux::enter::{Failed, Progress};
@@ -11,6 +12,7 @@ use elsewhen_linux::process;
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
+use elsewhen_vdso::surface::{WORD_ADJUST_CLOCK, WORD_SET_CLOCK};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
@@ -19,6 +21,8 @@ use std::thread;
 
 /// What a refused execution returns to its caller: "Operation not permitted".
 const REFUSED: i32 = 1;
+/// `EFAULT`.
+const BAD_ADDRESS: i32 = 14;
 /// `AT_EMPTY_PATH`.
 const AT_EMPTY_PATH: u32 = 0x1000;
 
@@ -184,6 +188,11 @@ impl Server {
     }
 
     fn advance(&self, notification: &Notification, base: u64, extra: u64) -> elsewhen_linux::Result<()> {
+        match base {
+            WORD_SET_CLOCK => return self.set_clock(notification, extra),
+            WORD_ADJUST_CLOCK => return self.adjust_clock(notification, extra),
+            _ => {}
+        }
         let page = &self.namespace.page;
         match self.namespace.entrance.advance(&self.listener, notification, base, extra, page)? {
             Progress::Going => {}
@@ -193,6 +202,40 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// A member sets the clock: eight bytes of nanoseconds at an address, or none.
+    fn set_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
+        let mut ns = [0; 8];
+        let read = |ns: &mut [u8]| RemoteMemory::open(notification.tid)?.read(RemoteAddr(address), ns);
+        let answer = match address {
+            0 => self.namespace.set_clock(None),
+            _ if read(&mut ns).is_err() => Err(REFUSED),
+            _ => self.namespace.set_clock(Some(i64::from_le_bytes(ns))),
+        };
+        self.answer(notification, answer)
+    }
+
+    /// A member disciplines the clock: a `struct timex` at an address.
+    fn adjust_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
+        let mut timex = [0; TIMEX_LEN];
+        let address = RemoteAddr(address);
+        let answer = match RemoteMemory::open(notification.tid) {
+            Ok(memory) if memory.read(address, &mut timex).is_ok() => {
+                let answer = self.namespace.adjust_clock(&mut timex);
+                if answer.is_ok() && memory.write(address, &timex).is_err() { Err(BAD_ADDRESS) } else { answer }
+            }
+            _ => Err(REFUSED),
+        };
+        self.answer(notification, answer)
+    }
+
+    fn answer(&self, notification: &Notification, answer: Answer) -> elsewhen_linux::Result<()> {
+        match answer {
+            Ok(value) => self.listener.succeed_with(notification, value),
+            Err(errno) => self.listener.fail(notification, errno),
+        }
+        .map(drop)
     }
 
     fn refuse(&self, notification: &Notification, shown: &str, reason: &str) -> elsewhen_linux::Result<()> {

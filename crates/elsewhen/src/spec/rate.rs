@@ -86,7 +86,7 @@ impl Rate {
         self.mult
     }
 
-    fn from_mult(mult: u64) -> Option<Self> {
+    pub(crate) fn from_mult(mult: u64) -> Option<Self> {
         Some(Self { mult }).filter(|rate| (Self::MIN..=Self::MAX).contains(rate))
     }
 }

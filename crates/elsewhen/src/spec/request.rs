@@ -123,21 +123,18 @@ impl Spec {
         self
     }
 
-    /// Whether members may set the clock.
-    pub(crate) fn is_settable(&self) -> bool {
-        self.settable
-    }
-
     /// What a namespace needs to be able to do for this.
     pub(crate) fn reach(&self) -> Reach {
+        let settable = self.settable;
         if self.adjustable {
-            return Reach::ALL;
+            return Reach { settable, ..Reach::ALL };
         }
         let moves = |family: Family| self.of(family) != (None, None);
         Reach {
             monotonic: moves(Family::Monotonic),
             boottime: moves(Family::Boottime),
             rate: self.of(Family::Monotonic).1.is_some(),
+            settable,
         }
     }
 

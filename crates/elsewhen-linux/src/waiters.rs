@@ -1,0 +1,81 @@
+//! Members' threads that wait, found and made to look at the page again.
+//!
+//! A thread that waits for a translated deadline does so in the gate. The kernel tells where a waiting thread is and
+//! with what it called (`/proc/TID/syscall`, `proc_pid_syscall(5)`). A queued `SIGSYS` with a value of ours interrupts
+//! it, and the image translates its wait anew; the program notices nothing.
+
+use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, PageFile, image_len};
+use crate::remote::{RemoteAddr, RemoteMemory, Tid};
+use elsewhen_vdso::latch::Ticket;
+use elsewhen_vdso::state::frame;
+use elsewhen_vdso::surface::WAKE_MARK;
+use std::fs;
+use std::io::Read;
+
+/// Interrupts every member of a page that waits by another state of it than `current`. Returns how many do.
+pub fn wake(page: &PageFile, current: Ticket) -> usize {
+    let Some(inode) = page.inode() else { return 0 };
+    let Ok(processes) = fs::read_dir("/proc") else { return 0 };
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|pid| is_member(*pid, inode)).map(|pid| wake_threads(pid, current)).sum()
+}
+
+/// Whether a process maps the page. The page's mapping is among the first, lying as low as it does.
+fn is_member(pid: u32, inode: u64) -> bool {
+    let mut head = [0; 1024];
+    let Ok(mut maps) = fs::File::open(format!("/proc/{pid}/maps")) else { return false };
+    let Ok(length) = maps.read(&mut head) else { return false };
+    let head = String::from_utf8_lossy(&head[..length]);
+    head.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let start = words.next().and_then(|range| range.split_once('-')).map(|(start, _)| start);
+        start.and_then(|start| u64::from_str_radix(start, 16).ok()) == Some(PAGE_ADDRESS)
+            && words.nth(3).and_then(|found| found.parse().ok()) == Some(inode)
+    })
+}
+
+fn wake_threads(pid: u32, current: Ticket) -> usize {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid)).count()
+}
+
+/// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
+fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")) else { return false };
+    // The number, six arguments, the stack pointer and the instruction pointer, or "running".
+    let mut words = text.split_ascii_whitespace();
+    let Some(number) = words.next().and_then(|number| number.parse::<u64>().ok()) else { return false };
+    let hexadecimal = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    let rest: Vec<u64> = words.filter_map(hexadecimal).collect();
+    let [.., stack, at] = rest[..] else { return false };
+    if !(IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&at) {
+        return false;
+    }
+    let Ok(memory) = RemoteMemory::open(Tid(tid)) else { return false };
+    // The gate aligns its stack pointer to 16, so the frame is there or eight bytes above.
+    [0, 8].into_iter().any(|pad| {
+        let mut bytes = [0; frame::LEN];
+        if memory.read(RemoteAddr(stack + pad), &mut bytes).is_err() {
+            return false;
+        }
+        let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let counter = bytes[frame::TICKET..].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        let same_call = word(frame::CALL) == number && word(frame::CALL + 8) == rest[0];
+        same_call && bytes[frame::KIND] != 0 && counter != current.counter()
+    })
+}
+
+/// Queues the signal. False where the thread is gone or may not be signalled.
+fn signal(pid: u32, tid: u32) -> bool {
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = libc::SIGSYS;
+    info.si_code = libc::SI_QUEUE;
+    // SAFETY: the value lies within the struct, 24 bytes from its start on 64-bit machines (`sigaction(2)`).
+    let value = unsafe { (&raw mut info).cast::<u64>().add(3) };
+    // SAFETY: as above.
+    unsafe { value.write(WAKE_MARK) };
+    // SAFETY: the kernel reads one `siginfo_t`.
+    unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, &raw const info) == 0 }
+}

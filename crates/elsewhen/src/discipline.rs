@@ -1,0 +1,342 @@
+//! Setting and disciplining a namespace's REALTIME from inside: `clock_settime(2)`, `settimeofday(2)`, `adjtimex(2)`.
+//!
+//! A member's call comes here by way of the supervisor. What the kernel keeps for the machine (`kernel/time/ntp.c`)
+//! is kept here for the namespace: frequency and tick become the clock's rate, a step moves it, an offset is slewed
+//! at 500 parts per million. Nothing of it reaches the host's clock, and MONOTONIC keeps its pace.
+
+use crate::namespace::Inner;
+use crate::spec::{Family, Rate, Spec};
+use elsewhen_linux::clock;
+use elsewhen_vdso::clock::{ClockId, Timeline};
+use elsewhen_vdso::page::Map;
+use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC, Pivot, RATE_ONE};
+use std::sync::{MutexGuard, PoisonError};
+
+const EPERM: i32 = 1;
+const EINVAL: i32 = 22;
+
+/// Bytes of `struct timex`.
+pub(crate) const TIMEX_LEN: usize = 208;
+
+// Offsets in `struct timex`.
+const MODES: usize = 0;
+const OFFSET: usize = 8;
+const FREQUENCY: usize = 16;
+const MAXERROR: usize = 24;
+const ESTERROR: usize = 32;
+const STATUS: usize = 40;
+const CONSTANT: usize = 48;
+const PRECISION: usize = 56;
+const TOLERANCE: usize = 64;
+const SECONDS: usize = 72;
+const FRACTION: usize = 80;
+const TICK: usize = 88;
+const TAI: usize = 160;
+
+// `ADJ_*` of `adjtimex(2)`.
+const ADJ_OFFSET: u32 = 0x1;
+const ADJ_FREQUENCY: u32 = 0x2;
+const ADJ_MAXERROR: u32 = 0x4;
+const ADJ_ESTERROR: u32 = 0x8;
+const ADJ_STATUS: u32 = 0x10;
+const ADJ_TIMECONST: u32 = 0x20;
+const ADJ_SETOFFSET: u32 = 0x100;
+const ADJ_MICRO: u32 = 0x1000;
+const ADJ_NANO: u32 = 0x2000;
+const ADJ_TICK: u32 = 0x4000;
+const ADJ_ADJTIME: u32 = 0x8000;
+const ADJ_READONLY: u32 = 0x2000;
+
+const STA_UNSYNC: i32 = 0x40;
+const STA_NANO: i32 = 0x2000;
+/// The bits of a status that only the kernel sets.
+const STA_READ_ONLY: i32 = 0xff00;
+/// What `adjtimex` returns for a clock that is synchronised, and for one that is not.
+const TIME_OK: i64 = 0;
+const TIME_ERROR: i64 = 5;
+
+/// The largest frequency, in units of 2^-16 parts per million, and the largest offset to slew.
+const MAX_FREQUENCY: i64 = 500 << 16;
+const MAX_OFFSET_NS: i64 = NSEC_PER_SEC / 2;
+/// Microseconds of a tick at `USER_HZ`.
+const TICK_US: i64 = 10_000;
+/// The largest error, in microseconds.
+const MAX_ERROR: i64 = 16_000_000;
+
+/// The state of a namespace's discipline.
+#[derive(Debug)]
+pub(crate) struct Discipline {
+    frequency: i64,
+    tick_us: i64,
+    status: i32,
+    max_error: i64,
+    est_error: i64,
+    constant: i64,
+    /// The rate to which frequency and tick are applied.
+    base: u64,
+    /// The rate that was last put on the page; another one there was set from outside.
+    applied: u64,
+    /// The end of the slew in progress, by the host's REALTIME, and its sign.
+    slew: (HostNs, i64),
+}
+
+impl Default for Discipline {
+    fn default() -> Self {
+        Self {
+            frequency: 0,
+            tick_us: TICK_US,
+            status: STA_UNSYNC,
+            max_error: MAX_ERROR,
+            est_error: MAX_ERROR,
+            constant: 2,
+            base: RATE_ONE,
+            applied: RATE_ONE,
+            slew: (HostNs(i64::MIN), 0),
+        }
+    }
+}
+
+impl Discipline {
+    fn rate(&self) -> u64 {
+        // 2^16 parts per million, and a tick of 10,000 microseconds, make one.
+        let parts = i128::from(self.tick_us) * ((1_000_000 << 16) + i128::from(self.frequency));
+        (i128::from(self.base) * parts / (i128::from(TICK_US) * (1_000_000 << 16))) as u64
+    }
+
+    /// What is left of a slew, in nanoseconds.
+    fn left_ns(&self) -> i64 {
+        let (end, sign) = self.slew;
+        let left = end.0.saturating_sub(clock::now(ClockId::Realtime).0).max(0);
+        left / SLEW_PARTS * sign
+    }
+}
+
+/// A slew gains a nanosecond in so many.
+const SLEW_PARTS: i64 = 2000;
+
+/// The result of a system call: what it returns, or an error number.
+pub(crate) type Answer = Result<i64, i32>;
+
+impl Inner {
+    /// Sets REALTIME, where members may; without a time, says whether they may.
+    pub(crate) fn set_clock(&self, realtime_ns: Option<i64>) -> Answer {
+        if !self.reach.settable {
+            return Err(EPERM);
+        }
+        let Some(ns) = realtime_ns else { return Ok(0) };
+        let date = jiff::Timestamp::from_nanosecond(i128::from(ns)).map_err(|_| EINVAL)?;
+        self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
+        Ok(0)
+    }
+
+    /// `adjtimex(2)` on a `struct timex`, which is filled in.
+    pub(crate) fn adjust_clock(&self, timex: &mut [u8; TIMEX_LEN]) -> Answer {
+        let modes = get(timex, MODES) as u32;
+        let single = modes & ADJ_ADJTIME != 0;
+        let reads = modes == 0 || (single && modes & ADJ_READONLY != 0);
+        if !reads && !self.reach.settable {
+            return Err(EPERM);
+        }
+        if single && modes & ADJ_OFFSET == 0 {
+            return Err(EINVAL);
+        }
+        let mut discipline = self.discipline();
+        let mut reported = discipline.left_ns();
+        if !reads && single {
+            // As `adjtime(3)`: microseconds, and the old rest is returned.
+            self.slew(&mut discipline, get(timex, OFFSET).saturating_mul(1000))?;
+        } else if !reads {
+            self.adjust(&mut discipline, modes, timex)?;
+            reported = discipline.left_ns();
+        }
+        let nano = discipline.status & STA_NANO != 0;
+        let unit = if nano && !single { 1 } else { 1000 };
+        put(timex, OFFSET, reported / unit);
+        put(timex, FREQUENCY, discipline.frequency);
+        put(timex, MAXERROR, discipline.max_error);
+        put(timex, ESTERROR, discipline.est_error);
+        put_int(timex, STATUS, discipline.status);
+        put(timex, CONSTANT, discipline.constant);
+        put(timex, PRECISION, 1);
+        put(timex, TOLERANCE, MAX_FREQUENCY);
+        put(timex, TICK, discipline.tick_us);
+        let now_ns = self.now_ns(Timeline::Realtime);
+        put(timex, SECONDS, now_ns.div_euclid(NSEC_PER_SEC));
+        put(timex, FRACTION, now_ns.rem_euclid(NSEC_PER_SEC) / if nano { 1 } else { 1000 });
+        let tai_ns = self.now_ns(Timeline::Tai).saturating_sub(now_ns);
+        put_int(timex, TAI, ((tai_ns + NSEC_PER_SEC / 2) / NSEC_PER_SEC) as i32);
+        Ok(if discipline.status & STA_UNSYNC != 0 { TIME_ERROR } else { TIME_OK })
+    }
+
+    fn adjust(&self, discipline: &mut Discipline, modes: u32, timex: &[u8; TIMEX_LEN]) -> Result<(), i32> {
+        if modes & ADJ_TICK != 0 && !(TICK_US * 9 / 10..=TICK_US * 11 / 10).contains(&get(timex, TICK)) {
+            return Err(EINVAL);
+        }
+        if modes & ADJ_SETOFFSET != 0 {
+            let (unit, limit) = if modes & ADJ_NANO != 0 { (1, NSEC_PER_SEC) } else { (1000, NSEC_PER_SEC / 1000) };
+            let fraction = get(timex, FRACTION);
+            if !(0..limit).contains(&fraction) {
+                return Err(EINVAL);
+            }
+            let step = i128::from(get(timex, SECONDS)) * i128::from(NSEC_PER_SEC) + i128::from(fraction * unit);
+            let to = i128::from(self.now_ns(Timeline::Realtime)) + step;
+            let date = jiff::Timestamp::from_nanosecond(to).map_err(|_| EINVAL)?;
+            self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
+        }
+        if modes & ADJ_STATUS != 0 {
+            let kept = discipline.status & STA_READ_ONLY;
+            discipline.status = kept | (get(timex, STATUS) as i32 & !STA_READ_ONLY);
+        }
+        if modes & ADJ_NANO != 0 {
+            discipline.status |= STA_NANO;
+        }
+        if modes & ADJ_MICRO != 0 {
+            discipline.status &= !STA_NANO;
+        }
+        if modes & ADJ_MAXERROR != 0 {
+            discipline.max_error = get(timex, MAXERROR).clamp(0, MAX_ERROR);
+        }
+        if modes & ADJ_ESTERROR != 0 {
+            discipline.est_error = get(timex, ESTERROR).clamp(0, MAX_ERROR);
+        }
+        if modes & ADJ_TIMECONST != 0 {
+            discipline.constant = get(timex, CONSTANT).clamp(0, 10);
+        }
+        if modes & ADJ_FREQUENCY != 0 {
+            discipline.frequency = get(timex, FREQUENCY).clamp(-MAX_FREQUENCY, MAX_FREQUENCY);
+        }
+        if modes & ADJ_TICK != 0 {
+            discipline.tick_us = get(timex, TICK);
+        }
+        if modes & (ADJ_FREQUENCY | ADJ_TICK) != 0 {
+            self.pace(discipline)?;
+        }
+        if modes & ADJ_OFFSET != 0 {
+            let unit = if discipline.status & STA_NANO != 0 { 1 } else { 1000 };
+            self.slew(discipline, get(timex, OFFSET).saturating_mul(unit))?;
+        }
+        Ok(())
+    }
+
+    /// Puts frequency and tick on the clock. A slew in progress ends.
+    fn pace(&self, discipline: &mut Discipline) -> Result<(), i32> {
+        let current = self.page.page().maps()[Timeline::Realtime as usize].to_pivot().after.mult;
+        if current != discipline.applied {
+            // Somebody outside has set another rate, to which the discipline applies from now on.
+            discipline.base = current;
+        }
+        let mult = discipline.rate();
+        if mult != current
+            && let Some(rate) = Rate::from_mult(mult)
+        {
+            self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
+        }
+        discipline.applied = mult;
+        discipline.slew.1 = 0;
+        Ok(())
+    }
+
+    /// Lets the clock gain or lose an offset at 500 parts per million, then run on as before.
+    fn slew(&self, discipline: &mut Discipline, offset_ns: i64) -> Result<(), i32> {
+        let offset_ns = offset_ns.clamp(-MAX_OFFSET_NS, MAX_OFFSET_NS);
+        self.pace(discipline)?;
+        if offset_ns == 0 || discipline.applied == 0 {
+            return Ok(());
+        }
+        let (mult, sign) = (discipline.applied, offset_ns.signum());
+        let slewing = mult.saturating_add_signed(sign * (mult / SLEW_PARTS.unsigned_abs()) as i64);
+        let Some(rate) = Rate::from_mult(slewing) else { return Err(EINVAL) };
+        self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
+        let lasts = offset_ns.abs().saturating_mul(SLEW_PARTS);
+        let end = HostNs(clock::now(ClockId::Realtime).0.saturating_add(lasts));
+        self.publish(|maps| {
+            for timeline in [Timeline::Realtime, Timeline::Tai] {
+                let at = HostNs(clock::now(timeline.clock()).0.saturating_add(lasts));
+                let before = maps[timeline as usize].to_pivot().after;
+                maps[timeline as usize] = Map::Pivot(Pivot::bend(before, at, mult));
+            }
+        });
+        discipline.slew = (end, sign);
+        Ok(())
+    }
+
+    fn discipline(&self) -> MutexGuard<'_, Discipline> {
+        self.discipline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn get(timex: &[u8; TIMEX_LEN], at: usize) -> i64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&timex[at..at + 8]);
+    i64::from_le_bytes(word)
+}
+
+fn put(timex: &mut [u8; TIMEX_LEN], at: usize, value: i64) {
+    timex[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+fn put_int(timex: &mut [u8; TIMEX_LEN], at: usize, value: i32) {
+    timex[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::Namespace;
+
+    fn call(namespace: &Namespace, modes: u32, set: &[(usize, i64)]) -> (Answer, [u8; TIMEX_LEN]) {
+        let mut timex = [0; TIMEX_LEN];
+        for (at, value) in set {
+            put(&mut timex, *at, *value);
+        }
+        timex[..4].copy_from_slice(&modes.to_le_bytes());
+        (namespace.0.adjust_clock(&mut timex), timex)
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_settable_refuses_everyone_and_tells_its_time() {
+        let namespace = Namespace::new(&Spec::new()).unwrap();
+        assert_eq!(namespace.0.set_clock(Some(0)), Err(EPERM));
+        assert_eq!(namespace.0.set_clock(None), Err(EPERM));
+        assert_eq!(call(&namespace, ADJ_FREQUENCY, &[]).0, Err(EPERM));
+        let (answer, timex) = call(&namespace, 0, &[]);
+        assert_eq!(answer, Ok(TIME_ERROR));
+        assert!((get(&timex, SECONDS) - clock::now(ClockId::Realtime).0 / NSEC_PER_SEC).abs() < 60);
+    }
+
+    #[test]
+    fn a_frequency_is_a_rate_and_a_step_moves() {
+        let namespace = Namespace::new(&Spec::new().settable()).unwrap();
+        assert_eq!(namespace.0.set_clock(Some(1_000_000_000_000_000_000)), Ok(0));
+        let set = [(FREQUENCY, 100 << 16), (TICK, 10_100)];
+        assert_eq!(call(&namespace, ADJ_FREQUENCY | ADJ_TICK, &set).0, Ok(TIME_ERROR));
+        let mult = namespace.0.page.page().maps()[0].to_pivot().after.mult as f64 / RATE_ONE as f64;
+        assert!((mult - 1.01 * 1.0001).abs() < 1e-12, "{mult}");
+        let before = namespace.now_ns(Family::Realtime);
+        let step = [(SECONDS, -5), (FRACTION, 500_000)];
+        assert_eq!(call(&namespace, ADJ_SETOFFSET, &step).0, Ok(TIME_ERROR));
+        let moved = namespace.now_ns(Family::Realtime) - before;
+        assert!((-4_500_000_000..0).contains(&moved), "{moved}");
+        for (modes, at, value) in
+            [(ADJ_TICK, TICK, 8_999), (ADJ_SETOFFSET, FRACTION, 1_000_000), (ADJ_SETOFFSET, FRACTION, -1)]
+        {
+            assert_eq!(call(&namespace, modes, &[(at, value)]).0, Err(EINVAL));
+        }
+    }
+
+    #[test]
+    fn an_offset_is_slewed_and_then_the_clock_runs_as_before() {
+        let namespace = Namespace::new(&Spec::new().settable()).unwrap();
+        let ahead = |namespace: &Namespace| namespace.realtime_offset_ns();
+        let start = ahead(&namespace);
+        // Fifty microseconds take a tenth of a second.
+        assert_eq!(call(&namespace, ADJ_OFFSET | ADJ_NANO, &[(OFFSET, 50_000)]).0, Ok(TIME_ERROR));
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let gained = ahead(&namespace) - start;
+        // Reading two clocks one after the other is late by whatever the machine does between.
+        assert!(gained < 60_000_000 && gained > 40_000 - 10_000_000, "{gained}");
+        assert_eq!(namespace.0.page.page().maps()[0].to_pivot().after.mult, RATE_ONE);
+        let (_, timex) = call(&namespace, 0, &[]);
+        assert_eq!(get(&timex, OFFSET), 0);
+    }
+}
