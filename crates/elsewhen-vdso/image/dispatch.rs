@@ -29,11 +29,16 @@ const EAGAIN: i64 = -11;
 const EINVAL: i64 = -22;
 const ETIMEDOUT: i64 = -110;
 
+/// Set in a number that came from the vsyscall page, which does not return errors.
+pub(crate) const VSYSCALL: u64 = 1 << 63;
+
 /// How far a wait has come that one call in the gate carries out.
 type Step = Result<Next, i64>;
 
 /// Translates a call. Its own call is in place; what an action does not change is made as it is.
 pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
+    let by_vsyscall = frame.rax & VSYSCALL != 0;
+    frame.rax &= !VSYSCALL;
     frame.number = frame.rax;
     frame.call[0] = frame.rax;
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
@@ -53,6 +58,13 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
     match translate(frame, action) {
         Ok(next) => next,
         Err(result) => {
+            if by_vsyscall && result == FAULT {
+                // One of these words is the bad one.
+                let (first, second) = (frame.args.get(0), frame.args.get(1));
+                for address in [first, first + 8, second] {
+                    user::die_of(address);
+                }
+            }
             frame.rax = result as u64;
             Next::Return
         }
@@ -99,8 +111,8 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         Action::Gettimeofday => gettimeofday(frame),
         Action::Time => time(frame),
         Action::ClockGetres => clock_getres(frame),
-        Action::ClockSettime => clock_settime(frame, 1, Form::Timespec),
-        Action::Settimeofday => clock_settime(frame, 0, Form::Timeval),
+        Action::ClockSettime => clock_settime(frame),
+        Action::Settimeofday => settimeofday(frame),
         Action::ClockNanosleep => clock_nanosleep(frame),
         Action::Nanosleep => sleep_for(frame, 0, 1),
         Action::Futex => futex(frame),
@@ -115,19 +127,24 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         Action::EpollWait => poll(frame, SYS_EPOLL_PWAIT2, 3),
         Action::EpollPwait => epoll_pwait(frame),
         Action::Ppoll => {
-            signals::strip_mask(frame, 3, 4)?;
+            signals::strip_mask(frame, 3, 4);
             for_given(frame, 2, Form::Timespec)
         }
         Action::EpollPwait2 => {
-            signals::strip_mask(frame, 4, 5)?;
+            signals::strip_mask(frame, 4, 5);
             for_given(frame, 3, Form::Timespec)
         }
-        Action::Pselect6 | Action::IoPgetevents => {
-            signals::strip_pointed_mask(frame)?;
+        Action::Pselect6 => {
+            signals::strip_pointed_mask(frame);
             for_given(frame, 4, Form::Timespec)
         }
+        Action::IoPgetevents => {
+            signals::strip_pointed_mask(frame);
+            for_given(frame, 4, Form::Sum)
+        }
         Action::Select => for_given(frame, 4, Form::Timeval),
-        Action::Recvmmsg | Action::IoGetevents => for_given(frame, 4, Form::Timespec),
+        Action::Recvmmsg => for_given(frame, 4, Form::Timespec),
+        Action::IoGetevents => for_given(frame, 4, Form::Sum),
         Action::Semtimedop => for_given(frame, 3, Form::Timespec),
         Action::RtSigtimedwait => {
             signals::sigtimedwait(frame)?;
@@ -139,7 +156,7 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         Action::RtSigaction => signals::sigaction(frame),
         Action::RtSigprocmask => signals::sigprocmask(frame),
         Action::RtSigsuspend => {
-            signals::strip_mask(frame, 0, 1)?;
+            signals::strip_mask(frame, 0, 1);
             Ok(Next::Call)
         }
         Action::TimerCreate
@@ -178,10 +195,17 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
             }
         }
         Action::Select | Action::Pselect6 | Action::Ppoll => write_back(frame, action),
-        Action::Recvmmsg if result > 0 => write_back(frame, action),
+        Action::Recvmmsg if result > 0 && frame.wait.kind == Kind::Relative => {
+            let (sec, nsec) = frame.remaining(0);
+            if user::write(frame.args.get(4), &[sec, nsec]).is_err() {
+                frame.rax = FAULT as u64;
+            }
+        }
         Action::RtSigtimedwait => frame.rax = signals::after_sigtimedwait(frame, result) as u64,
-        Action::TimerSettime | Action::TimerfdSettime if result == 0 => rescale(frame.args.get(3), 4, Form::Timespec),
-        Action::TimerGettime | Action::TimerfdGettime if result == 0 => rescale(frame.args.get(1), 4, Form::Timespec),
+        Action::TimerSettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(3), 4, Form::Timespec),
+        Action::TimerGettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(1), 4, Form::Timespec),
+        Action::TimerfdSettime if result == 0 => rescale(frame.args.get(3), 4, Form::Timespec),
+        Action::TimerfdGettime if result == 0 => rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => rescale(frame.args.get(2), 4, Form::Timeval),
         Action::Alarm if result == 0 => after_alarm(frame),
@@ -265,8 +289,8 @@ fn time(frame: &mut Frame) -> Step {
 #[inline(never)]
 fn until(frame: &mut Frame, argument: u8, clock: i32) -> Step {
     let mut time = [opaque(0); 2];
-    user::read(frame.args.get(argument), &mut time).map_err(|_| FAULT)?;
-    if frame.wait_until(clock, time[0], time[1]) {
+    // What cannot be read is the kernel's to refuse, in its turn.
+    if user::read(frame.args.get(argument), &mut time).is_ok() && frame.wait_until(clock, time[0], time[1]) {
         frame.point(argument);
     }
     Ok(Next::Call)
@@ -280,8 +304,7 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
         return Ok(Next::Call);
     }
     let mut time = [opaque(0); 2];
-    user::read(address, &mut time).map_err(|_| FAULT)?;
-    if frame.wait_for(form, time[0], time[1]) {
+    if user::read(address, &mut time).is_ok() && frame.wait_for(form, time[0], time[1]) {
         frame.point(argument);
     }
     Ok(Next::Call)
@@ -368,7 +391,7 @@ fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
 
 #[inline(never)]
 fn epoll_pwait(frame: &mut Frame) -> Step {
-    signals::strip_mask(frame, 4, 5)?;
+    signals::strip_mask(frame, 4, 5);
     let (mask, size) = (frame.call[5], frame.call[6]);
     let step = poll(frame, SYS_EPOLL_PWAIT2, 3)?;
     frame.call[5] = mask;
@@ -387,11 +410,9 @@ fn write_back(frame: &mut Frame, action: Action) {
     }
 }
 
-/// A timer's `struct itimerspec` or `struct itimerval`, from argument 2 or 1 into the scratch.
-fn copy_timer(frame: &mut Frame, argument: u8) -> Result<[u64; 4], i64> {
-    let mut timer = [opaque(0); 4];
-    user::read(frame.args.get(argument), &mut timer).map_err(|_| FAULT)?;
-    Ok(timer)
+/// Copies a timer's `struct itimerspec` or `struct itimerval`. False where the kernel is to refuse it.
+fn copy_timer(frame: &Frame, argument: u8, timer: &mut [u64; 4]) -> bool {
+    frame.args.get(argument) != 0 && user::read(frame.args.get(argument), timer).is_ok()
 }
 
 /// Puts a timer's interval and value, in nanoseconds of the host, in place.
@@ -410,7 +431,10 @@ fn place_timer(frame: &mut Frame, argument: u8, form: Form, interval_ns: i64, va
 #[inline(never)]
 fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
     const ABSTIME: u64 = 1;
-    let timer = copy_timer(frame, 2)?;
+    let mut timer = [opaque(0); 4];
+    if !copy_timer(frame, 2, &mut timer) {
+        return Ok(Next::Call);
+    }
     let (Some(interval_ns), Some(value_ns)) =
         (Form::Timespec.to_ns(timer[0], timer[1]), Form::Timespec.to_ns(timer[2], timer[3]))
     else {
@@ -436,6 +460,12 @@ fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
     let host_ns = to_host(clock, value_ns, &mut page().begin());
     place_timer(frame, 2, Form::Timespec, wait_to_host(interval_ns, pace_of(place)), host_ns);
     Ok(Next::Call)
+}
+
+/// Whether a timer runs on a clock that a namespace can move.
+fn is_moved_timer(frame: &Frame) -> bool {
+    let clock = state().timer_clock(frame.args.get(0) as i32);
+    clock.is_some_and(|clock| RawClockId(clock).place() < TIMELINES)
 }
 
 #[inline(never)]
@@ -486,10 +516,10 @@ fn rescale(address: u64, words: usize, form: Form) {
 
 #[inline(never)]
 fn setitimer(frame: &mut Frame) -> Step {
-    if frame.args.get(1) == 0 {
+    let mut timer = [opaque(0); 4];
+    if !copy_timer(frame, 1, &mut timer) {
         return Ok(Next::Call);
     }
-    let timer = copy_timer(frame, 1)?;
     let valid = timer[1] < 1_000_000 && timer[3] < 1_000_000;
     let times = (Form::Timeval.to_ns(timer[0], timer[1]), Form::Timeval.to_ns(timer[2], timer[3]));
     if let (true, (Some(interval_ns), Some(value_ns))) = (valid, times)
@@ -533,8 +563,8 @@ fn setsockopt(frame: &mut Frame) -> Step {
     // The length is an int.
     if frame.args.get(4) as u32 as i32 >= 16 {
         let mut time = [opaque(0); 2];
-        user::read(frame.args.get(3), &mut time).map_err(|_| FAULT)?;
-        if time[1] < 1_000_000
+        if user::read(frame.args.get(3), &mut time).is_ok()
+            && time[1] < 1_000_000
             && let Some(duration_ns) = Form::Timeval.to_ns(time[0], time[1])
         {
             let (sec, usec) = Form::Timeval.words(wait_to_host(duration_ns, pace()));
@@ -564,25 +594,48 @@ fn ask(word: u64, address: u64) -> i64 {
 
 /// Sets REALTIME: the namespace's, never the host's.
 #[inline(never)]
-fn clock_settime(frame: &mut Frame, argument: u8, form: Form) -> Step {
-    let address = frame.args.get(argument);
+fn clock_settime(frame: &mut Frame) -> Step {
     let mut time = [opaque(0); 2];
-    if matches!(form, Form::Timeval) {
-        // A time zone alone, or nothing, still takes the privilege.
-        if frame.args.get(1) != 0 {
-            let mut zone = [0];
-            user::read(frame.args.get(1), &mut zone).map_err(|_| FAULT)?;
-        }
-        if address == 0 {
-            return Err(if frame.args.get(1) != 0 { EPERM } else { ask(WORD_SET_CLOCK, 0) });
+    user::read(frame.args.get(1), &mut time).map_err(|_| FAULT)?;
+    set_clock(frame, Form::Timespec.to_ns(time[0], time[1]))
+}
+
+/// As [`clock_settime`]; the checks are in the kernel's order. A time zone cannot be had: it is the machine's.
+#[inline(never)]
+fn settimeofday(frame: &mut Frame) -> Step {
+    const FARTHEST_MINUTES: i32 = 15 * 60;
+    let (address, zone) = (frame.args.get(0), frame.args.get(1));
+    let mut time = [opaque(0); 2];
+    if address != 0 {
+        user::read(address, &mut time).map_err(|_| FAULT)?;
+        if time[1] >= 1_000_000 {
+            return Err(EINVAL);
         }
     }
-    user::read(address, &mut time).map_err(|_| FAULT)?;
-    let limit = if matches!(form, Form::Timespec) { NSEC_PER_SEC as u64 } else { 1_000_000 };
-    if time[1] >= limit {
+    let mut minutes = [opaque(0)];
+    if zone != 0 {
+        user::read(zone, &mut minutes).map_err(|_| FAULT)?;
+    }
+    let ns = if time[1] < 1_000_000 { Form::Timeval.to_ns(time[0], time[1]) } else { None };
+    if address != 0 && ns.is_none() {
         return Err(EINVAL);
     }
-    let Some(ns) = form.to_ns(time[0], time[1]) else { return Err(EINVAL) };
+    if zone != 0 {
+        let allowed = ask(WORD_SET_CLOCK, 0);
+        let minutes = minutes[0] as u32 as i32;
+        return Err(match allowed {
+            0 if minutes > FARTHEST_MINUTES || minutes < -FARTHEST_MINUTES => EINVAL,
+            _ => EPERM,
+        });
+    }
+    if address == 0 {
+        return Err(ask(WORD_SET_CLOCK, 0));
+    }
+    set_clock(frame, ns)
+}
+
+fn set_clock(frame: &mut Frame, ns: Option<i64>) -> Step {
+    let Some(ns) = ns else { return Err(EINVAL) };
     frame.scratch[0] = ns as u64;
     Err(ask(WORD_SET_CLOCK, frame.scratch_address(0)))
 }
@@ -599,6 +652,14 @@ fn adjtimex(frame: &mut Frame, argument: u8) -> Step {
     if !reach.settable && (modes == 0 || modes == ADJ_OFFSET_SS_READ) {
         return Ok(Next::Call);
     }
+    // The supervisor writes without asking whether that is allowed.
+    const LAST: u64 = 200;
+    let mut last = [opaque(0)];
+    user::read(address + LAST, &mut last).map_err(|_| FAULT)?;
+    let mut first = [opaque(0)];
+    user::reread(address, &mut first);
+    user::write(address, &first).map_err(|_| FAULT)?;
+    user::write(address + LAST, &last).map_err(|_| FAULT)?;
     Err(ask(WORD_ADJUST_CLOCK, address))
 }
 

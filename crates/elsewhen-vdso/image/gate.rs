@@ -259,9 +259,9 @@ pub(crate) struct Registers {
 }
 
 /// Sends a thread that the filter caught through the gate.
-pub(crate) fn enter(registers: &mut Registers, number: u32) {
+pub(crate) fn enter(registers: &mut Registers, number: u64) {
     registers.rcx = registers.rip;
-    registers.rax = u64::from(number);
+    registers.rax = number;
     registers.rip = entry();
 }
 

@@ -100,6 +100,12 @@ pub(crate) fn opaque(mut value: u64) -> u64 {
 /// The host's reading of a clock that a namespace can move, in nanoseconds.
 #[inline(never)]
 pub(crate) fn now(clock: i32) -> i64 {
+    // An alarm clock reads as the clock that it is an alarm for, also on machines that have no alarms.
+    let clock = match clock {
+        8 => 0,
+        9 => 7,
+        other => other,
+    };
     let mut time = MaybeUninit::<Timespec>::uninit();
     let host = state().host_clock.load(Ordering::Relaxed);
     let result = if host == 0 {

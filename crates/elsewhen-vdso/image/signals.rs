@@ -8,6 +8,7 @@
 //! The handlers of signals 32 and 33, with which libcs cancel threads, are entered through ours as well, since they
 //! decide by where the thread was interrupted, which must not be the gate.
 
+use crate::dispatch::VSYSCALL;
 use crate::gate::{self, Frame, Next, Registers};
 use crate::host::{opaque, state, syscall};
 use crate::state::{Boot, SigAction};
@@ -150,7 +151,10 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
     const SI_QUEUE: i32 = -1;
     let registers = &mut context.registers;
     if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
-        gate::enter(registers, info.value as u32);
+        // `VSYSCALL_ADDR` of `arch/x86/include/uapi/asm/vsyscall.h`; the kernel has returned from there already.
+        let by_vsyscall = info.address_or_sender >> 12 == 0xffff_ffff_ff60_0000 >> 12;
+        let number = u64::from(info.value as u32);
+        gate::enter(registers, if by_vsyscall { number | VSYSCALL } else { number });
         return 0;
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
@@ -341,42 +345,34 @@ fn sigsys_action(new: u64, action: &SigAction, old: u64) -> i64 {
     if old != 0 && user::write(old, &words).is_err() { FAULT } else { 0 }
 }
 
-/// Takes `SIGSYS` out of a signal mask given for the time of a wait.
+/// Takes `SIGSYS` out of a signal mask given for the time of a wait. What cannot be read is the kernel's to refuse.
 #[inline(never)]
-pub(crate) fn strip_mask(frame: &mut Frame, argument: u8, size: u8) -> Result<(), i64> {
-    let address = frame.args.get(argument);
-    if address == 0 || frame.args.get(size) != SET_SIZE {
-        return Ok(());
+pub(crate) fn strip_mask(frame: &mut Frame, argument: u8, size: u8) {
+    let (address, mut set) = (frame.args.get(argument), [opaque(0)]);
+    if address == 0 || frame.args.get(size) != SET_SIZE || user::read(address, &mut set).is_err() {
+        return;
     }
-    let mut set = [0];
-    user::read(address, &mut set).map_err(|_| FAULT)?;
     frame.scratch[4] = set[0] & !bit(SIGSYS);
     let copy = frame.scratch_address(4);
     if let Some(place) = frame.call.get_mut(usize::from(argument) + 1) {
         *place = copy;
     }
-    Ok(())
 }
 
 /// As [`strip_mask`], where the last argument points to the mask's address and size.
 #[inline(never)]
-pub(crate) fn strip_pointed_mask(frame: &mut Frame) -> Result<(), i64> {
-    let address = frame.args.get(5);
-    if address == 0 {
-        return Ok(());
+pub(crate) fn strip_pointed_mask(frame: &mut Frame) {
+    let (address, mut pair, mut set) = (frame.args.get(5), [opaque(0); 2], [opaque(0)]);
+    if address == 0 || user::read(address, &mut pair).is_err() {
+        return;
     }
-    let mut pair = [opaque(0); 2];
-    user::read(address, &mut pair).map_err(|_| FAULT)?;
-    if pair[0] == 0 || pair[1] != SET_SIZE {
-        return Ok(());
+    if pair[0] == 0 || pair[1] != SET_SIZE || user::read(pair[0], &mut set).is_err() {
+        return;
     }
-    let mut set = [0];
-    user::read(pair[0], &mut set).map_err(|_| FAULT)?;
     frame.scratch[4] = set[0] & !bit(SIGSYS);
     frame.scratch[5] = frame.scratch_address(4);
     frame.scratch[6] = SET_SIZE;
     frame.call[6] = frame.scratch_address(5);
-    Ok(())
 }
 
 /// `rt_sigtimedwait(2)`: a `SIGSYS` comes from where it is kept, not from the kernel.

@@ -85,3 +85,11 @@ pub(crate) fn rewrite(address: u64, words: &[u64]) {
         }
     }
 }
+
+/// Follows a bad pointer, for a caller that gets a signal rather than an error.
+pub(crate) fn die_of(address: u64) {
+    // SAFETY: the address is the caller's own, for writing; that it cannot be written is the point.
+    unsafe {
+        asm!("mov [{0}], {1}", in(reg) address, in(reg) 0u64, options(nostack, preserves_flags));
+    }
+}

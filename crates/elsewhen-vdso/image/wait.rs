@@ -12,7 +12,7 @@ use crate::transform::{
 use core::mem::offset_of;
 
 /// The largest number of seconds that the kernel's times hold; what lies beyond never comes.
-const KTIME_SEC_MAX: u64 = 9_223_372_036;
+const KTIME_SEC_MAX: i64 = 9_223_372_036;
 
 /// A wait in progress, kept with its frame so that it can be translated again when the namespace changes.
 #[repr(C)]
@@ -56,27 +56,38 @@ pub(crate) enum Kind {
 pub(crate) enum Form {
     /// `struct timespec`.
     Timespec = 0,
-    /// `struct timeval`.
+    /// `struct timeval`, which may have more than a second of microseconds.
     Timeval = 1,
+    /// `struct timespec` whose two words are added up unchecked.
+    Sum = 2,
 }
 
 impl Form {
     /// Nanoseconds in the unit of the second word.
     const fn unit(self) -> u64 {
         match self {
-            Self::Timespec => 1,
+            Self::Timespec | Self::Sum => 1,
             Self::Timeval => 1000,
         }
     }
 
-    /// Nanoseconds from two words. `None` where the kernel refuses them, or takes them for ever.
+    /// Nanoseconds from two words; `i64::MAX` is for ever. `None` where the kernel refuses them or takes them for
+    /// the past.
     pub(crate) fn to_ns(self, sec: u64, fraction: u64) -> Option<i64> {
-        // Of a `timeval` the kernel takes more than a second's worth of microseconds.
-        let limit = if matches!(self, Self::Timespec) { NSEC_PER_SEC as u64 } else { 1 << 40 };
-        if sec >= KTIME_SEC_MAX || fraction >= limit {
+        let (sec, fraction) = (sec as i64, fraction as i64);
+        let valid = match self {
+            Self::Timespec => sec >= 0 && fraction >= 0 && fraction < NSEC_PER_SEC,
+            Self::Timeval => fraction >= 0,
+            Self::Sum => true,
+        };
+        if !valid {
             return None;
         }
-        (sec as i64 * NSEC_PER_SEC).checked_add((fraction * self.unit()) as i64)
+        if sec >= KTIME_SEC_MAX {
+            return Some(i64::MAX);
+        }
+        let total = sec.checked_mul(NSEC_PER_SEC)?.checked_add(fraction.saturating_mul(self.unit() as i64))?;
+        if total < 0 { None } else { Some(total) }
     }
 
     /// Two words from nanoseconds, rounded up; never negative.
@@ -138,8 +149,8 @@ pub(crate) fn to_host(clock: i32, member_ns: i64, ticket: &mut Ticket) -> i64 {
     let mut pivot = blank();
     *ticket = map(RawClockId(clock).place(), &mut pivot);
     match pivot.to_host(MemberNs(member_ns)) {
-        HostDeadline::At(host) => host.0,
-        HostDeadline::Never => {
+        HostDeadline::At(host) if pivot.after.mult != 0 => host.0,
+        _ => {
             let host = now(clock);
             host.saturating_add(member_ns.saturating_sub(pivot.to_member(HostNs(host)).0))
         }
@@ -159,7 +170,7 @@ impl Frame {
     #[inline(never)]
     pub(crate) fn wait_until(&mut self, clock: i32, sec: u64, nsec: u64) -> bool {
         let Some(deadline) = Form::Timespec.to_ns(sec, nsec) else { return false };
-        if RawClockId(clock).place() >= TIMELINES {
+        if RawClockId(clock).place() >= TIMELINES || deadline == i64::MAX {
             return false;
         }
         self.wait.kind = Kind::Absolute;
@@ -174,6 +185,9 @@ impl Frame {
     #[inline(never)]
     pub(crate) fn wait_for(&mut self, form: Form, sec: u64, fraction: u64) -> bool {
         let Some(duration) = form.to_ns(sec, fraction) else { return false };
+        if duration == i64::MAX {
+            return false;
+        }
         self.wait.kind = Kind::Relative;
         self.wait.form = form;
         self.wait.began_ns = now(ClockId::Monotonic as i32);

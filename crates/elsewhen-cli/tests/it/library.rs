@@ -115,7 +115,8 @@ fn two_hundred_changes_of_rate_never_set_a_reader_back() {
 
 #[test]
 fn a_monotonic_clock_is_not_set_back_and_nothing_changes_then() {
-    let namespace = Namespace::new(&Spec::new().adjustable().offset(Family::Monotonic, SignedDuration::from_hours(5))).unwrap();
+    let namespace =
+        Namespace::new(&Spec::new().adjustable().offset(Family::Monotonic, SignedDuration::from_hours(5))).unwrap();
     let refused = namespace.set(&Spec::new().offset(elsewhen::Clocks::ALL, SignedDuration::from_hours(4)));
     let error = refused.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("monotonic cannot be set back"), "{error}");

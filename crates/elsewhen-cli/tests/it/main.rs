@@ -11,5 +11,8 @@ mod command_line;
 mod guests;
 mod harness;
 mod library;
+mod servers;
+mod surface;
 mod terminal;
 mod tools;
+mod waits;
