@@ -11,7 +11,7 @@
 
 use crate::page::{IMAGE_ADDRESS, image_len};
 use crate::seccomp::{ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, STUB_PASS, X32_BIT};
-use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, TRAP_MARK, Test, moved_clocks};
+use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
 
 const I386_EXECVE: u32 = 11;
 const I386_EXECVEAT: u32 = 358;
@@ -55,13 +55,14 @@ impl Filter {
         code.land(x86_64);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
-        let mut numbers: Vec<Number> = ROWS
+        let mut numbers: Vec<(u32, What)> = ROWS
             .iter()
             .filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)))
-            .map(|row| Number { number: row.number, row: Some(row) })
+            .map(|row| (row.number, What::Row(row)))
             .collect();
-        numbers.push(Number { number: libc::SYS_arch_prctl as u32, row: None });
-        numbers.sort_by_key(|number| number.number);
+        numbers.push((libc::SYS_arch_prctl as u32, What::ArchPrctl));
+        numbers.push((WAIT_IS_OVER, What::Always));
+        numbers.sort_by_key(|(number, _)| *number);
         code.select(&numbers, reach);
         Self(code.0)
     }
@@ -82,10 +83,15 @@ impl Filter {
     }
 }
 
-/// A system call's number, and its row where it is not `arch_prctl`.
-struct Number {
-    number: u32,
-    row: Option<&'static Row>,
+/// What is done about a system call.
+#[derive(Clone, Copy)]
+enum What {
+    /// What its row says.
+    Row(&'static Row),
+    /// Announced where it sets up thread-local storage.
+    ArchPrctl,
+    /// Caught, whoever makes it.
+    Always,
 }
 
 /// Instructions, and jumps whose targets come later.
@@ -136,19 +142,20 @@ impl Assembler {
     }
 
     /// Finds the number by halving, and ends every way through.
-    fn select(&mut self, numbers: &[Number], reach: Reach) {
-        if let [only] = numbers {
-            let other = self.jump_unless(JUMP_IF_EQUAL, only.number);
-            match only.row {
-                Some(row) => self.row(row, reach),
-                None => self.arch_prctl(),
+    fn select(&mut self, numbers: &[(u32, What)], reach: Reach) {
+        if let [(number, what)] = *numbers {
+            let other = self.jump_unless(JUMP_IF_EQUAL, number);
+            match what {
+                What::Row(row) => self.row(row, reach),
+                What::ArchPrctl => self.arch_prctl(),
+                What::Always => self.emit(RETURN, CATCH),
             }
             self.land(other);
             self.emit(RETURN, ALLOW);
             return;
         }
         let (low, high) = numbers.split_at(numbers.len() / 2);
-        let upper = self.jump_if(JUMP_IF_NOT_BELOW, high[0].number);
+        let upper = self.jump_if(JUMP_IF_NOT_BELOW, high[0].0);
         self.select(low, reach);
         self.land(upper);
         self.select(high, reach);

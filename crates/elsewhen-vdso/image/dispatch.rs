@@ -6,17 +6,19 @@
 //! arguments, so that the caller gets the kernel's own error.
 
 use crate::clock::{ClockId, RawClockId, TIMELINES};
-use crate::gate::{AGAIN, Frame, Next};
+use crate::gate::{AGAIN, Frame, Mask, Next};
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::signals;
 use crate::surface::{Action, Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK, action, catches};
-use crate::transform::{NSEC_PER_SEC, wait_to_host, wait_to_member};
+use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace, pace_of, to_host};
 use core::sync::atomic::Ordering;
 
+const SYS_POLL: u64 = 7;
 const SYS_PPOLL: u64 = 271;
+const SYS_EPOLL_PWAIT: u64 = 281;
 const SYS_EPOLL_PWAIT2: u64 = 441;
 const SYS_SETITIMER: u64 = 38;
 const SYS_TIMER_DELETE: i64 = 226;
@@ -35,8 +37,14 @@ pub(crate) const VSYSCALL: u64 = 1 << 63;
 /// How far a wait has come that one call in the gate carries out.
 type Step = Result<Next, i64>;
 
-/// Translates a call. Its own call is in place; what an action does not change is made as it is.
+/// Translates a call whose frame the gate has made.
 pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
+    frame.stack = frame.stack_above();
+    begin_filled(frame)
+}
+
+/// Translates a call. Its own call is in place; what an action does not change is made as it is.
+pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     let by_vsyscall = frame.rax & VSYSCALL != 0;
     frame.rax &= !VSYSCALL;
     frame.number = frame.rax;
@@ -45,6 +53,7 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
         *place = frame.args.get(at as u8);
     }
     frame.wait.kind = Kind::Untimed;
+    frame.mask = Mask::Silent;
     let state = state();
     let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
         && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
@@ -127,19 +136,19 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         Action::EpollWait => poll(frame, SYS_EPOLL_PWAIT2, 3),
         Action::EpollPwait => epoll_pwait(frame),
         Action::Ppoll => {
-            signals::strip_mask(frame, 3, 4);
+            signals::strip_mask(frame, 3, 4)?;
             for_given(frame, 2, Form::Timespec)
         }
         Action::EpollPwait2 => {
-            signals::strip_mask(frame, 4, 5);
+            signals::strip_mask(frame, 4, 5)?;
             for_given(frame, 3, Form::Timespec)
         }
         Action::Pselect6 => {
-            signals::strip_pointed_mask(frame);
+            signals::strip_pointed_mask(frame)?;
             for_given(frame, 4, Form::Timespec)
         }
         Action::IoPgetevents => {
-            signals::strip_pointed_mask(frame);
+            signals::strip_pointed_mask(frame)?;
             for_given(frame, 4, Form::Sum)
         }
         Action::Select => for_given(frame, 4, Form::Timeval),
@@ -156,7 +165,11 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         Action::RtSigaction => signals::sigaction(frame),
         Action::RtSigprocmask => signals::sigprocmask(frame),
         Action::RtSigsuspend => {
-            signals::strip_mask(frame, 0, 1);
+            signals::strip_mask(frame, 0, 1)?;
+            Ok(Next::Call)
+        }
+        Action::Confine => {
+            signals::confine();
             Ok(Next::Call)
         }
         Action::TimerCreate
@@ -179,6 +192,9 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
     }
     let result = frame.result;
     frame.rax = result as u64;
+    if frame.mask == Mask::KeepsOut {
+        signals::deliver_pending();
+    }
     let Some(action) = action(frame.number as u32) else { return Next::Return };
     match action {
         Action::ClockNanosleep | Action::Nanosleep if frame.wait.kind != Kind::Untimed => {
@@ -197,7 +213,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::Select | Action::Pselect6 | Action::Ppoll => write_back(frame, action),
         Action::Recvmmsg if result > 0 && frame.wait.kind == Kind::Relative => {
             let (sec, nsec) = frame.remaining(0);
-            if user::write(frame.args.get(4), &[sec, nsec]).is_err() {
+            if user::write(frame.stack, frame.args.get(4), &[sec, nsec]).is_err() {
                 frame.rax = FAULT as u64;
             }
         }
@@ -233,6 +249,10 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
 /// Translates a wait once more and makes it again.
 fn again(frame: &mut Frame) -> Next {
     frame.aim();
+    if frame.wait.form == Form::Millis {
+        let argument = if frame.number == SYS_POLL { 2 } else { 3 };
+        frame.call[argument + 1] = frame.scratch[0];
+    }
     Next::Call
 }
 
@@ -290,7 +310,7 @@ fn time(frame: &mut Frame) -> Step {
 fn until(frame: &mut Frame, argument: u8, clock: i32) -> Step {
     let mut time = [opaque(0); 2];
     // What cannot be read is the kernel's to refuse, in its turn.
-    if user::read(frame.args.get(argument), &mut time).is_ok() && frame.wait_until(clock, time[0], time[1]) {
+    if user::read(frame.stack, frame.args.get(argument), &mut time).is_ok() && frame.wait_until(clock, time[0], time[1]) {
         frame.point(argument);
     }
     Ok(Next::Call)
@@ -304,7 +324,7 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
         return Ok(Next::Call);
     }
     let mut time = [opaque(0); 2];
-    if user::read(address, &mut time).is_ok() && frame.wait_for(form, time[0], time[1]) {
+    if user::read(frame.stack, address, &mut time).is_ok() && frame.wait_for(form, time[0], time[1]) {
         frame.point(argument);
     }
     Ok(Next::Call)
@@ -344,7 +364,7 @@ fn remaining_sleep(frame: &mut Frame) {
     let to = if frame.number == 35 { frame.args.get(1) } else { frame.args.get(3) };
     if frame.wait.kind == Kind::Relative && to != 0 {
         let (sec, nsec) = frame.remaining(2);
-        if user::write(to, &[sec, nsec]).is_err() {
+        if user::write(frame.stack, to, &[sec, nsec]).is_err() {
             frame.rax = FAULT as u64;
         }
     }
@@ -357,7 +377,9 @@ fn clock_nanosleep(frame: &mut Frame) -> Step {
         let clock = frame.args.get(0) as i32;
         return until(frame, 2, clock);
     }
-    // A clock that cannot be slept on is the kernel's to refuse, after it has looked at the time.
+    if RawClockId(frame.args.get(0) as i32).place() >= TIMELINES {
+        return Ok(Next::Call);
+    }
     sleep_for(frame, 2, 3)
 }
 
@@ -373,7 +395,8 @@ fn futex(frame: &mut Frame) -> Step {
     }
 }
 
-/// `poll` and `epoll_wait`, whose milliseconds are too coarse for a rate, as their successors.
+/// `poll` and `epoll_wait`. At the host's pace they are made as they are, since a program that confines itself may
+/// allow nothing else; at another their milliseconds are too coarse, and their successors are called.
 #[inline(never)]
 fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
     let timeout_ms = frame.args.get(argument) as i32;
@@ -381,22 +404,25 @@ fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
         return Ok(Next::Call);
     }
     let timeout_ms = timeout_ms as u64;
+    if pace() == RATE_ONE {
+        frame.wait_for(Form::Millis, timeout_ms, 0);
+        frame.call[usize::from(argument) + 1] = frame.scratch[0];
+        return Ok(Next::Call);
+    }
     frame.wait_for(Form::Timespec, timeout_ms / 1000, timeout_ms % 1000 * 1_000_000);
     frame.point(argument);
     frame.call[0] = successor;
-    frame.call[usize::from(argument) + 2] = opaque(0);
-    frame.call[usize::from(argument) + 3] = opaque(0);
+    if successor == SYS_PPOLL || frame.number != SYS_EPOLL_PWAIT {
+        frame.call[usize::from(argument) + 2] = opaque(0);
+        frame.call[usize::from(argument) + 3] = opaque(0);
+    }
     Ok(Next::Call)
 }
 
 #[inline(never)]
 fn epoll_pwait(frame: &mut Frame) -> Step {
-    signals::strip_mask(frame, 4, 5);
-    let (mask, size) = (frame.call[5], frame.call[6]);
-    let step = poll(frame, SYS_EPOLL_PWAIT2, 3)?;
-    frame.call[5] = mask;
-    frame.call[6] = size;
-    Ok(step)
+    signals::strip_mask(frame, 4, 5)?;
+    poll(frame, SYS_EPOLL_PWAIT2, 3)
 }
 
 /// Writes what remains of a timeout to where the caller keeps it, as the kernel does; it does not mind either if
@@ -406,13 +432,13 @@ fn write_back(frame: &mut Frame, action: Action) {
     let argument = if matches!(action, Action::Ppoll) { 2 } else { 4 };
     if frame.wait.kind == Kind::Relative {
         let (sec, fraction) = frame.remaining(0);
-        let _ = user::write(frame.args.get(argument), &[sec, fraction]);
+        let _ = user::write(frame.stack, frame.args.get(argument), &[sec, fraction]);
     }
 }
 
 /// Copies a timer's `struct itimerspec` or `struct itimerval`. False where the kernel is to refuse it.
 fn copy_timer(frame: &Frame, argument: u8, timer: &mut [u64; 4]) -> bool {
-    frame.args.get(argument) != 0 && user::read(frame.args.get(argument), timer).is_ok()
+    frame.args.get(argument) != 0 && user::read(frame.stack, frame.args.get(argument), timer).is_ok()
 }
 
 /// Puts a timer's interval and value, in nanoseconds of the host, in place.
@@ -497,7 +523,7 @@ fn after_timer_create(frame: &Frame) -> i64 {
 #[inline(never)]
 fn rescale(address: u64, words: usize, form: Form) {
     let mult = pace();
-    if address == 0 || mult == crate::transform::RATE_ONE {
+    if address == 0 || mult == RATE_ONE {
         return;
     }
     let mut at = 0;
@@ -563,7 +589,7 @@ fn setsockopt(frame: &mut Frame) -> Step {
     // The length is an int.
     if frame.args.get(4) as u32 as i32 >= 16 {
         let mut time = [opaque(0); 2];
-        if user::read(frame.args.get(3), &mut time).is_ok()
+        if user::read(frame.stack, frame.args.get(3), &mut time).is_ok()
             && time[1] < 1_000_000
             && let Some(duration_ns) = Form::Timeval.to_ns(time[0], time[1])
         {
@@ -596,7 +622,7 @@ fn ask(word: u64, address: u64) -> i64 {
 #[inline(never)]
 fn clock_settime(frame: &mut Frame) -> Step {
     let mut time = [opaque(0); 2];
-    user::read(frame.args.get(1), &mut time).map_err(|_| FAULT)?;
+    user::read(frame.stack, frame.args.get(1), &mut time).map_err(|_| FAULT)?;
     set_clock(frame, Form::Timespec.to_ns(time[0], time[1]))
 }
 
@@ -607,14 +633,14 @@ fn settimeofday(frame: &mut Frame) -> Step {
     let (address, zone) = (frame.args.get(0), frame.args.get(1));
     let mut time = [opaque(0); 2];
     if address != 0 {
-        user::read(address, &mut time).map_err(|_| FAULT)?;
+        user::read(frame.stack, address, &mut time).map_err(|_| FAULT)?;
         if time[1] >= 1_000_000 {
             return Err(EINVAL);
         }
     }
     let mut minutes = [opaque(0)];
     if zone != 0 {
-        user::read(zone, &mut minutes).map_err(|_| FAULT)?;
+        user::read(frame.stack, zone, &mut minutes).map_err(|_| FAULT)?;
     }
     let ns = if time[1] < 1_000_000 { Form::Timeval.to_ns(time[0], time[1]) } else { None };
     if address != 0 && ns.is_none() {
@@ -646,7 +672,7 @@ fn adjtimex(frame: &mut Frame, argument: u8) -> Step {
     const ADJ_OFFSET_SS_READ: u32 = 0xa001;
     let address = frame.args.get(argument);
     let mut modes = [0];
-    user::read(address, &mut modes).map_err(|_| FAULT)?;
+    user::read(frame.stack, address, &mut modes).map_err(|_| FAULT)?;
     let modes = modes[0] as u32;
     let reach = Reach::from_bits(state().reach.load(Ordering::Relaxed));
     if !reach.settable && (modes == 0 || modes == ADJ_OFFSET_SS_READ) {
@@ -655,11 +681,11 @@ fn adjtimex(frame: &mut Frame, argument: u8) -> Step {
     // The supervisor writes without asking whether that is allowed.
     const LAST: u64 = 200;
     let mut last = [opaque(0)];
-    user::read(address + LAST, &mut last).map_err(|_| FAULT)?;
+    user::read(frame.stack, address + LAST, &mut last).map_err(|_| FAULT)?;
     let mut first = [opaque(0)];
     user::reread(address, &mut first);
-    user::write(address, &first).map_err(|_| FAULT)?;
-    user::write(address + LAST, &last).map_err(|_| FAULT)?;
+    user::write(frame.stack, address, &first).map_err(|_| FAULT)?;
+    user::write(frame.stack, address + LAST, &last).map_err(|_| FAULT)?;
     Err(ask(WORD_ADJUST_CLOCK, address))
 }
 

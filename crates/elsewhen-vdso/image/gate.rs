@@ -5,14 +5,19 @@
 //! [`Frame`] on the thread's own stack, below the red zone, lets the [dispatcher](crate::dispatch) translate, makes
 //! the call from here, which the filter exempts, and goes back to behind the original instruction. So a wait is
 //! interrupted, restarted or left by `longjmp` as it is without us.
+//!
+//! A thread with an alternate signal stack may have next to no other (a goroutine has a few hundred bytes). Its calls
+//! are translated by the handler itself, on that stack; a wait returns into the gate with its frame ready, and comes
+//! back to the handler, by a call that the filter always catches, when it is over.
 
 use crate::dispatch;
-use crate::host::in_image;
+use crate::host::{in_image, opaque, state, syscall};
 use crate::state::frame;
-use crate::surface::{Action, action};
+use crate::surface::{Action, Reach, action, catches};
 use crate::wait::Wait;
 use core::arch::global_asm;
-use core::mem::{offset_of, size_of};
+use core::mem::{MaybeUninit, offset_of, size_of};
+use core::sync::atomic::Ordering;
 
 /// The registers of a thread at a call, and what the dispatcher needs on the way.
 #[repr(C)]
@@ -25,6 +30,12 @@ pub(crate) struct Frame {
     pub(crate) result: i64,
     /// The caller's number, kept.
     pub(crate) number: u64,
+    /// The caller's stack pointer.
+    pub(crate) stack: u64,
+    /// What a signal mask given for the time of the wait says about `SIGSYS`.
+    pub(crate) mask: Mask,
+    /// Whether the handler translates, and not the gate.
+    by_handler: u32,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
     r15: u64,
@@ -74,6 +85,18 @@ const RECORD: usize = offset_of!(Frame, rbp);
 /// What the gate leaves untouched below the caller's stack pointer.
 const RED_ZONE: usize = 128;
 
+/// What a signal mask says about `SIGSYS`.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// There is no such mask.
+    Silent = 0,
+    /// The signal is let in.
+    LetsIn = 1,
+    /// The signal is kept out.
+    KeepsOut = 2,
+}
+
 /// The dispatcher's word to the gate.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,10 +142,12 @@ global_asm!(
     "and rsp, -16",
     "cld",
     "lea rdi, [rbp - {record}]",
+    "mov dword ptr [rdi + {by_handler}], 0",
     "call {begin}",
     "2:",
     "test eax, eax",
     "jz 3f",
+    "elsewhen_gate_call:",
     "mov rax, [rbp - {record} + {call}]",
     "mov rdi, [rbp - {record} + {call} + 8]",
     "mov rsi, [rbp - {record} + {call} + 16]",
@@ -134,6 +159,8 @@ global_asm!(
     "syscall",
     "elsewhen_gate_made:",
     "mov [rbp - {record} + {result}], rax",
+    "cmp dword ptr [rbp - {record} + {by_handler}], 0",
+    "jne 6f",
     "lea rdi, [rbp - {record}]",
     "call {finish}",
     "elsewhen_gate_finished:",
@@ -157,16 +184,22 @@ global_asm!(
     "pop rcx",
     "lea rsp, [rsp + {red_zone}]",
     "jmp rcx",
+    "6:",
+    "mov eax, {wait_is_over}",
+    "syscall",
+    "elsewhen_gate_over:",
+    "ud2",
     "elsewhen_gate_end:",
     ".size elsewhen_gate, . - elsewhen_gate",
-    // The handler of SIGSYS: the program's own handler, where it is for that, is entered as by the kernel.
+    // The handler of SIGSYS. The program's own handler, where the signal is for that, is called with what the kernel
+    // gave; what was blocked meanwhile is put right after it.
     ".balign 16",
     "elsewhen_sigsys:",
     "push rdi",
     "push rsi",
     "push rdx",
     "call {on_sigsys}",
-    "4:",
+    "mov rcx, rdx",
     "pop rdx",
     "pop rsi",
     "pop rdi",
@@ -174,7 +207,13 @@ global_asm!(
     "jnz 5f",
     "ret",
     "5:",
-    "jmp rax",
+    "push rcx",
+    "call rax",
+    "pop rdi",
+    "sub rsp, 8",
+    "call {after_sigsys}",
+    "add rsp, 8",
+    "ret",
     ".size elsewhen_sigsys, . - elsewhen_sigsys",
     // The handler of the signals that cancel threads: they look at where the thread was.
     ".balign 16",
@@ -183,7 +222,10 @@ global_asm!(
     "push rsi",
     "push rdx",
     "call {on_cancel}",
-    "jmp 4b",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "jmp rax",
     ".size elsewhen_cancel, . - elsewhen_cancel",
     // Unwinders know a signal's frame by exactly these bytes.
     ".balign 16",
@@ -198,7 +240,10 @@ global_asm!(
     r15 = const offset_of!(Frame, r15),
     begin = sym dispatch::begin,
     finish = sym dispatch::finish,
+    by_handler = const offset_of!(Frame, by_handler),
+    wait_is_over = const WAIT_IS_OVER,
     on_sigsys = sym crate::signals::on_sigsys,
+    after_sigsys = sym crate::signals::after_sigsys,
     on_cancel = sym crate::signals::on_cancel,
 );
 
@@ -263,6 +308,97 @@ pub(crate) fn enter(registers: &mut Registers, number: u64) {
     registers.rcx = registers.rip;
     registers.rax = number;
     registers.rip = entry();
+}
+
+/// Translates a caught call here, in the handler on its own stack, so that the thread's other stack is used for
+/// nothing but the frame of a wait.
+pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
+    if matches!(action(number as u32), Some(Action::RtSigprocmask)) {
+        // The kernel gives back the thread's mask when the handler returns.
+        return enter(registers, number);
+    }
+    if dispatch::is_wait(number as u32) {
+        let record = registers.rsp.wrapping_sub(RED_ZONE as u64 + 16);
+        let frame = record.wrapping_sub(RECORD as u64) as *mut Frame;
+        // SAFETY: what lies below the red zone of the thread's stack is nobody's, and as much as this must be there
+        // for a frame of the kernel's in any program without an alternate stack.
+        let frame = unsafe { &mut *frame };
+        frame.fill(registers, number);
+        if dispatch::begin_filled(frame) == Next::Call {
+            registers.rbp = record;
+            registers.rsp = (record - RECORD as u64) & !15;
+            registers.rip = label!("elsewhen_gate_call");
+        } else {
+            registers.rax = frame.rax;
+        }
+        return;
+    }
+    let mut frame = MaybeUninit::<Frame>::uninit();
+    // SAFETY: made of integers and enums, every one of which is written by `fill` or before it is read.
+    let frame = unsafe { &mut *frame.as_mut_ptr() };
+    frame.fill(registers, number);
+    let mut next = dispatch::begin_filled(frame);
+    while next == Next::Call {
+        frame.make_call();
+        next = dispatch::finish(frame);
+    }
+    registers.rax = frame.rax;
+}
+
+/// The number of no system call, with which a wait that the handler translated comes back to it.
+const WAIT_IS_OVER: u32 = crate::surface::WAIT_IS_OVER;
+
+/// Ends a wait that the handler translated, or makes it once more.
+pub(crate) fn leave_by_handler(registers: &mut Registers) {
+    let record = registers.rbp;
+    let frame = (record - RECORD as u64) as *mut Frame;
+    // SAFETY: only the gate makes this call, with its frame record in rbp.
+    let frame = unsafe { &mut *frame };
+    if dispatch::finish(frame) == Next::Call {
+        registers.rip = label!("elsewhen_gate_call");
+    } else {
+        frame.restore(registers, record, frame.return_address);
+    }
+}
+
+/// The number of a call that the filter has caught, where another signal came in place of the one that should say
+/// so: the call has not been made, and its number is where its result would be.
+pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
+    const SYSCALL: u16 = 0x050f;
+    if in_image(registers.rip) {
+        let over = registers.rip == label!("elsewhen_gate_over") && registers.rax == u64::from(WAIT_IS_OVER);
+        return over.then_some(registers.rax);
+    }
+    let number = registers.rax;
+    if number > u64::from(u16::MAX) || action(number as u32).is_none() {
+        return None;
+    }
+    let reach = Reach::from_bits(state().reach.load(Ordering::Relaxed));
+    let argument = |at| match at {
+        0 => registers.rdi,
+        1 => registers.rsi,
+        2 => registers.rdx,
+        3 => registers.r10,
+        4 => registers.r8,
+        _ => registers.r9,
+    };
+    if !catches(number as u32, reach, argument) {
+        return None;
+    }
+    // SAFETY: the thread has just executed what lies before its instruction pointer, if rcx says so: there the
+    // instruction leaves the address behind it.
+    let before = || unsafe { ((registers.rip - 2) as *const u16).read_unaligned() };
+    (registers.rcx == registers.rip && before() == SYSCALL).then_some(number)
+}
+
+/// What the mask of the wait that a signal found says about `SIGSYS`.
+pub(crate) fn mask(registers: &Registers) -> Mask {
+    if registers.rip == label!("elsewhen_gate_made") || registers.rip == label!("elsewhen_gate_syscall") {
+        let frame = (registers.rbp - RECORD as u64) as *const Frame;
+        // SAFETY: in its own call the gate's frame record is in rbp.
+        return unsafe { (*frame).mask };
+    }
+    Mask::Silent
 }
 
 /// What a signal found of a thread in the gate's own call: makes it translate again.
@@ -364,6 +500,40 @@ unsafe fn find(registers: &Registers) -> Option<u64> {
 }
 
 impl Frame {
+    /// Takes a thread's registers, as the gate does.
+    #[inline(never)]
+    fn fill(&mut self, registers: &Registers, number: u64) {
+        self.r15 = opaque(registers.r15);
+        self.r14 = opaque(registers.r14);
+        self.r13 = opaque(registers.r13);
+        self.r12 = opaque(registers.r12);
+        self.rbx = opaque(registers.rbx);
+        self.args.r9 = opaque(registers.r9);
+        self.args.r8 = opaque(registers.r8);
+        self.args.r10 = opaque(registers.r10);
+        self.args.rdx = opaque(registers.rdx);
+        self.args.rsi = opaque(registers.rsi);
+        self.args.rdi = opaque(registers.rdi);
+        self.rax = opaque(number);
+        self.flags = opaque(registers.flags);
+        self.rbp = opaque(registers.rbp);
+        self.return_address = opaque(registers.rip);
+        self.stack = opaque(registers.rsp);
+        self.by_handler = 1;
+    }
+
+    /// The stack pointer of a caller whose frame the gate has made on its stack.
+    pub(crate) fn stack_above(&self) -> u64 {
+        &raw const *self as u64 + (RECORD + 16 + RED_ZONE) as u64
+    }
+
+    /// Makes the call that has been prepared.
+    fn make_call(&mut self) {
+        let args = [1, 2, 3, 4, 5, 6].map(|at| self.call[at] as usize);
+        // SAFETY: the caller's call, with pointers of the caller's or to the scratch.
+        self.result = unsafe { syscall(self.call[0] as i64, args) };
+    }
+
     /// Gives back the caller's registers, at an address.
     fn restore(&self, registers: &mut Registers, record: u64, rip: u64) {
         registers.r8 = self.args.r8;

@@ -9,11 +9,12 @@
 //! decide by where the thread was interrupted, which must not be the gate.
 
 use crate::dispatch::VSYSCALL;
-use crate::gate::{self, Frame, Next, Registers};
-use crate::host::{opaque, state, syscall};
+use crate::gate::{self, Frame, Mask, Next, Registers};
+use crate::host::{in_image, opaque, state, syscall};
 use crate::state::{Boot, SigAction};
-use crate::surface::{TRAP_MARK, WAKE_MARK};
+use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK};
 use crate::user::{self, FAULT};
+use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 const SYS_RT_SIGACTION: i64 = 13;
@@ -35,6 +36,10 @@ const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
+/// `UAPI_SA_FLAGS` of `include/linux/signal_types.h`, with `SA_RESTORER`.
+const SA_KNOWN: u64 = 0xdc00_0c07;
+const SIGKILL: u64 = 9;
+const SIGSTOP: u64 = 19;
 const EINTR: i64 = -4;
 
 /// Bytes of a kernel `sigset_t`, and words of a `siginfo_t` and a `struct sigaction`.
@@ -50,14 +55,14 @@ fn blank() -> SigAction {
     SigAction { handler: opaque(SIG_DFL), flags: opaque(0), restorer: opaque(0), mask: opaque(0) }
 }
 
-/// What the kernel is told about `SIGSYS` for good. The cancelling signals wait until the handler is through, so
-/// that none finds a thread on its way to the gate.
+/// What the kernel is told about `SIGSYS` for good. Every other signal waits until the handler is through: its own
+/// handler might make a call that is caught, which kills while `SIGSYS` is blocked.
 fn own_action() -> SigAction {
     SigAction {
         handler: gate::sigsys_handler(),
-        flags: SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_RESTART | SA_NODEFER,
+        flags: SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_RESTART,
         restorer: gate::restorer(),
-        mask: bit(CANCEL[0]) | bit(CANCEL[1]),
+        mask: opaque(u64::MAX),
     }
 }
 
@@ -119,8 +124,19 @@ pub(crate) fn after_fork() {
     }
 }
 
+/// Settles a process that is about to confine itself, after which it may not be allowed to ask who it is.
+pub(crate) fn confine() {
+    after_fork();
+    if !is_guest() {
+        state().wiped.confined.store(1, Ordering::Relaxed);
+    }
+}
+
 /// Whether this is a child that still runs in its parent's memory: what it sets is its own, and not to be kept here.
 fn is_guest() -> bool {
+    if state().wiped.confined.load(Ordering::Relaxed) != 0 {
+        return false;
+    }
     after_fork();
     state().wiped.owner.load(Ordering::Relaxed) != process()
 }
@@ -128,9 +144,28 @@ fn is_guest() -> bool {
 /// A signal's frame: from `ucontext_t` what is needed.
 #[repr(C)]
 pub(crate) struct Context {
-    _flags_link_stack: [u64; 5],
+    _flags_link: [u64; 2],
+    /// Of the alternate stack: where it begins, `SS_*` in the low half, and its size.
+    alternate_start: u64,
+    alternate_flags: u64,
+    alternate_size: u64,
     registers: Registers,
+    _rest: [u64; 14],
+    /// The signals blocked when the handler was entered.
+    blocked: u64,
 }
+
+impl Context {
+    /// Whether the handler runs on an alternate stack, and the thread was on another.
+    fn is_elsewhere(&self) -> bool {
+        const SS_DISABLE: u64 = 2;
+        let inside = self.registers.rsp.wrapping_sub(self.alternate_start) < self.alternate_size;
+        self.alternate_size != 0 && self.alternate_flags & SS_DISABLE == 0 && !inside
+    }
+}
+
+// `struct ucontext` of `arch/x86/include/uapi/asm/sigcontext.h` and `include/uapi/asm-generic/ucontext.h`.
+const _: () = assert!(offset_of!(Context, registers) == 40 && offset_of!(Context, blocked) == 296);
 
 /// `siginfo_t`: what is common, and what `SIGSYS` and queued signals have.
 #[repr(C)]
@@ -145,63 +180,144 @@ pub(crate) struct Info {
     value: u64,
 }
 
-/// Handles `SIGSYS`. Returns the program's own handler where the signal is for that.
-pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context) -> u64 {
+/// What the handler's entry does next.
+#[repr(C)]
+pub(crate) struct Forward {
+    /// The program's own handler to call, or 0.
+    handler: u64,
+    /// Whether `SIGSYS` is to be let in again after it.
+    unblock: u64,
+}
+
+impl Forward {
+    const NOTHING: Self = Self { handler: 0, unblock: 0 };
+}
+
+/// Handles `SIGSYS`.
+pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context) -> Forward {
     const SYS_SECCOMP: i32 = 1;
     const SI_QUEUE: i32 = -1;
-    let registers = &mut context.registers;
+    let (elsewhere, registers) = (context.is_elsewhere(), &mut context.registers);
     if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
+        let number = info.value as u32;
+        if number == WAIT_IS_OVER && !in_image(info.address_or_sender) {
+            const ENOSYS: i64 = -38;
+            registers.rax = ENOSYS as u64;
+            return Forward::NOTHING;
+        }
         // `VSYSCALL_ADDR` of `arch/x86/include/uapi/asm/vsyscall.h`; the kernel has returned from there already.
         let by_vsyscall = info.address_or_sender >> 12 == 0xffff_ffff_ff60_0000 >> 12;
-        let number = u64::from(info.value as u32);
-        gate::enter(registers, if by_vsyscall { number | VSYSCALL } else { number });
-        return 0;
+        let number = if by_vsyscall { u64::from(number) | VSYSCALL } else { u64::from(number) };
+        catch(registers, number, elsewhere);
+        return Forward::NOTHING;
+    }
+    // Where a signal of ours or of the program was waiting already, the kernel drops the one of the call.
+    if let Some(number) = gate::lost_call(registers) {
+        catch(registers, number, elsewhere);
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
     let bare = info.code == 0 && info.address_or_sender == 0;
     if (info.code == SI_QUEUE && info.value == WAKE_MARK) || bare {
         gate::translate_again(registers);
-        return 0;
+        return Forward::NOTHING;
     }
-    foreign(info, registers, info.code == SYS_SECCOMP)
+    let blocked = context.blocked;
+    foreign(info, registers, info.code == SYS_SECCOMP, blocked)
+}
+
+/// Translates a caught call.
+fn catch(registers: &mut Registers, number: u64, elsewhere: bool) {
+    if number == u64::from(WAIT_IS_OVER) {
+        gate::leave_by_handler(registers);
+    } else if elsewhere && state().wiped.pending.load(Ordering::Relaxed) == 0 && number & VSYSCALL == 0 {
+        gate::enter_by_handler(registers, number);
+    } else {
+        gate::enter(registers, number);
+    }
 }
 
 /// A `SIGSYS` that is the program's own.
 #[inline(never)]
-fn foreign(info: &Info, registers: &mut Registers, forced: bool) -> u64 {
+fn foreign(info: &Info, registers: &mut Registers, forced: bool, masked: u64) -> Forward {
     let state = state();
-    if !forced && state.is_blocked(thread) {
-        let mut words = [opaque(0); INFO_WORDS];
-        user::reread(&raw const *info as u64, &mut words);
+    let blocked = match gate::mask(registers) {
+        Mask::Silent => state.is_blocked(thread),
+        Mask::LetsIn => false,
+        Mask::KeepsOut => true,
+    };
+    if !forced && blocked {
         after_fork();
-        for (place, word) in state.wiped.info.iter().zip(&words) {
-            place.store(*word, Ordering::Relaxed);
+        // As of the kernel's standard signals, the first stays.
+        if state.wiped.pending.load(Ordering::Relaxed) == 0 {
+            let mut words = [opaque(0); INFO_WORDS];
+            user::reread(&raw const *info as u64, &mut words);
+            for (place, word) in state.wiped.info.iter().zip(&words) {
+                place.store(*word, Ordering::Relaxed);
+            }
+            state.wiped.pending.store(1, Ordering::Release);
         }
-        state.wiped.pending.store(1, Ordering::Release);
         // A blocked signal interrupts nothing, but a wait for it.
         gate::translate_again_unless_waited(registers);
-        return 0;
+        return Forward::NOTHING;
     }
     let action = state.sigsys.load();
-    match action.handler {
-        SIG_IGN if !forced => 0,
+    // A forced signal that is blocked kills.
+    let handler = if forced && blocked { SIG_DFL } else { action.handler };
+    match handler {
+        SIG_IGN if !forced => {
+            gate::translate_again(registers);
+            Forward::NOTHING
+        }
         SIG_DFL | SIG_IGN => {
             set_action(SIGSYS, Some(&blank()), 0);
             requeue(info);
-            0
+            Forward::NOTHING
         }
         handler => {
             if action.flags & SA_RESETHAND != 0 {
-                state.sigsys.store(&blank());
+                state.sigsys.forget_handler();
             }
-            let mask = action.mask & !bit(SIGSYS);
-            if mask != 0 {
-                // Undone by the kernel when the handler returns.
-                // SAFETY: the kernel reads one word of ours.
-                unsafe { syscall(SYS_RT_SIGPROCMASK, [0, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
+            let defers = action.flags & SA_NODEFER == 0 || action.mask & bit(SIGSYS) != 0;
+            let blocks = defers && !state.is_blocked(thread);
+            if blocks {
+                state.set_blocked(thread(), true);
             }
-            handler
+            // What the program wants blocked, and not what ours does; undone by the kernel when the handler returns.
+            set_mask((masked | action.mask) & !bit(SIGSYS));
+            Forward { handler: opaque(handler), unblock: opaque(u64::from(blocks)) }
         }
+    }
+}
+
+/// After the program's own handler has returned.
+pub(crate) extern "C" fn after_sigsys(unblock: u64) {
+    if unblock != 0 {
+        // What is pending comes when the kernel gives the thread's mask back, and not on top of this.
+        set_mask(u64::MAX);
+        state().set_blocked(thread(), false);
+        deliver_pending();
+    }
+}
+
+/// Sets the kernel's mask of this thread.
+fn set_mask(mask: u64) {
+    const SIG_SETMASK: usize = 2;
+    let mask = opaque(mask);
+    // SAFETY: the kernel reads one word of ours.
+    unsafe { syscall(SYS_RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
+}
+
+/// Sends this thread the `SIGSYS` that is pending, if it does not block that.
+#[inline(never)]
+pub(crate) fn deliver_pending() {
+    let state = state();
+    if state.wiped.pending.load(Ordering::Relaxed) == 0 || state.is_blocked(thread) {
+        return;
+    }
+    if state.wiped.pending.swap(0, Ordering::Acquire) != 0 {
+        let mut info = [opaque(0); INFO_WORDS];
+        pending_info(&mut info);
+        requeue(info.as_ptr().cast());
     }
 }
 
@@ -233,7 +349,7 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
     }
     let mut set = [0];
     if new != 0 {
-        user::read(new, &mut set).map_err(|_| FAULT)?;
+        user::read(frame.stack, new, &mut set).map_err(|_| FAULT)?;
     }
     let has = set[0] & bit(SIGSYS) != 0;
     let state = state();
@@ -257,10 +373,8 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
         user::reread(old, &mut set);
         user::rewrite(old, &[set[0] | bit(SIGSYS)]);
     }
-    if was && !will && state.wiped.pending.swap(0, Ordering::Acquire) != 0 {
-        let mut info = [opaque(0); INFO_WORDS];
-        pending_info(&mut info);
-        requeue(info.as_ptr().cast());
+    if was && !will {
+        deliver_pending();
     }
     Err(result)
 }
@@ -282,20 +396,24 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
     let mut action = blank();
     if new != 0 {
         let mut words = [opaque(0); 4];
-        user::read(new, &mut words).map_err(|_| FAULT)?;
+        user::read(frame.stack, new, &mut words).map_err(|_| FAULT)?;
         action.handler = opaque(words[0]);
-        action.flags = opaque(words[1]);
+        // What the kernel keeps of flags and mask.
+        action.flags = opaque(words[1] & SA_KNOWN);
         action.restorer = opaque(words[2]);
-        action.mask = opaque(words[3]);
+        action.mask = opaque(words[3] & !(bit(SIGKILL) | bit(SIGSTOP)));
     }
     if signal == SIGSYS {
-        return Err(sigsys_action(new, &action, old));
+        return Err(sigsys_action(frame.stack, new, &action, old));
     }
     let state = state();
     let place = CANCEL.iter().position(|cancel| *cancel == signal);
     let has = new != 0 && action.mask & bit(SIGSYS) != 0;
     let had = state.masked.load(Ordering::Relaxed) & bit(signal) != 0;
-    let previous = place.map(|place| state.cancel[place].load().handler);
+    let previous = place.map(|place| {
+        let action = state.cancel[place].load();
+        (action.handler, action.flags)
+    });
     action.mask &= !bit(SIGSYS);
     let changes = new != 0 && (has != had || place.is_some());
     let keep = changes && !is_guest();
@@ -318,7 +436,8 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
         if let Some(previous) = previous
             && words[0] == gate::cancel_handler()
         {
-            words[0] = previous;
+            words[0] = previous.0;
+            words[1] = previous.1;
         }
         if had {
             words[3] |= bit(SIGSYS);
@@ -332,7 +451,7 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
 }
 
 /// What the program wants done on `SIGSYS` is remembered, never told to the kernel.
-fn sigsys_action(new: u64, action: &SigAction, old: u64) -> i64 {
+fn sigsys_action(stack: u64, new: u64, action: &SigAction, old: u64) -> i64 {
     let state = state();
     let previous = state.sigsys.load();
     if new != 0 && !is_guest() {
@@ -342,37 +461,56 @@ fn sigsys_action(new: u64, action: &SigAction, old: u64) -> i64 {
         }
     }
     let words = [previous.handler, previous.flags, previous.restorer, previous.mask];
-    if old != 0 && user::write(old, &words).is_err() { FAULT } else { 0 }
+    if old != 0 && user::write(stack, old, &words).is_err() { FAULT } else { 0 }
 }
 
-/// Takes `SIGSYS` out of a signal mask given for the time of a wait. What cannot be read is the kernel's to refuse.
+/// Takes `SIGSYS` out of a signal mask given for the time of a wait. What cannot be read is the kernel's to refuse. An
+/// error is what the call returns at once.
 #[inline(never)]
-pub(crate) fn strip_mask(frame: &mut Frame, argument: u8, size: u8) {
+pub(crate) fn strip_mask(frame: &mut Frame, argument: u8, size: u8) -> Result<(), i64> {
     let (address, mut set) = (frame.args.get(argument), [opaque(0)]);
-    if address == 0 || frame.args.get(size) != SET_SIZE || user::read(address, &mut set).is_err() {
-        return;
+    if address == 0 || frame.args.get(size) != SET_SIZE || user::read(frame.stack, address, &mut set).is_err() {
+        return Ok(());
     }
-    frame.scratch[4] = set[0] & !bit(SIGSYS);
     let copy = frame.scratch_address(4);
     if let Some(place) = frame.call.get_mut(usize::from(argument) + 1) {
         *place = copy;
     }
+    strip(frame, set[0])
 }
 
 /// As [`strip_mask`], where the last argument points to the mask's address and size.
 #[inline(never)]
-pub(crate) fn strip_pointed_mask(frame: &mut Frame) {
+pub(crate) fn strip_pointed_mask(frame: &mut Frame) -> Result<(), i64> {
     let (address, mut pair, mut set) = (frame.args.get(5), [opaque(0); 2], [opaque(0)]);
-    if address == 0 || user::read(address, &mut pair).is_err() {
-        return;
+    if address == 0 || user::read(frame.stack, address, &mut pair).is_err() {
+        return Ok(());
     }
-    if pair[0] == 0 || pair[1] != SET_SIZE || user::read(pair[0], &mut set).is_err() {
-        return;
+    if pair[0] == 0 || pair[1] != SET_SIZE || user::read(frame.stack, pair[0], &mut set).is_err() {
+        return Ok(());
     }
-    frame.scratch[4] = set[0] & !bit(SIGSYS);
     frame.scratch[5] = frame.scratch_address(4);
     frame.scratch[6] = SET_SIZE;
     frame.call[6] = frame.scratch_address(5);
+    strip(frame, set[0])
+}
+
+fn strip(frame: &mut Frame, set: u64) -> Result<(), i64> {
+    frame.scratch[4] = set & !bit(SIGSYS);
+    if set & bit(SIGSYS) != 0 {
+        frame.mask = Mask::KeepsOut;
+        return Ok(());
+    }
+    frame.mask = Mask::LetsIn;
+    let state = state();
+    if state.wiped.pending.load(Ordering::Relaxed) != 0 && state.is_blocked(thread) {
+        let thread = thread();
+        state.set_blocked(thread, false);
+        deliver_pending();
+        state.set_blocked(thread, true);
+        return Err(EINTR);
+    }
+    Ok(())
 }
 
 /// `rt_sigtimedwait(2)`: a `SIGSYS` comes from where it is kept, not from the kernel.
@@ -382,7 +520,7 @@ pub(crate) fn sigtimedwait(frame: &mut Frame) -> Result<(), i64> {
         return Ok(());
     }
     let mut set = [0];
-    user::read(frame.args.get(0), &mut set).map_err(|_| FAULT)?;
+    user::read(frame.stack, frame.args.get(0), &mut set).map_err(|_| FAULT)?;
     if set[0] & bit(SIGSYS) == 0 {
         return Ok(());
     }
@@ -409,7 +547,7 @@ fn take_pending(frame: &Frame) -> Option<i64> {
     }
     let mut info = [opaque(0); INFO_WORDS];
     pending_info(&mut info);
-    if frame.args.get(1) != 0 && user::write(frame.args.get(1), &info).is_err() {
+    if frame.args.get(1) != 0 && user::write(frame.stack, frame.args.get(1), &info).is_err() {
         return Some(FAULT);
     }
     Some(SIGSYS as i64)

@@ -60,6 +60,8 @@ pub(crate) enum Form {
     Timeval = 1,
     /// `struct timespec` whose two words are added up unchecked.
     Sum = 2,
+    /// An int of milliseconds, in the first word.
+    Millis = 3,
 }
 
 impl Form {
@@ -68,6 +70,7 @@ impl Form {
         match self {
             Self::Timespec | Self::Sum => 1,
             Self::Timeval => 1000,
+            Self::Millis => 1_000_000,
         }
     }
 
@@ -75,10 +78,13 @@ impl Form {
     /// the past.
     pub(crate) fn to_ns(self, sec: u64, fraction: u64) -> Option<i64> {
         let (sec, fraction) = (sec as i64, fraction as i64);
+        if matches!(self, Self::Millis) {
+            return Some(sec * 1_000_000);
+        }
         let valid = match self {
             Self::Timespec => sec >= 0 && fraction >= 0 && fraction < NSEC_PER_SEC,
             Self::Timeval => fraction >= 0,
-            Self::Sum => true,
+            Self::Sum | Self::Millis => true,
         };
         if !valid {
             return None;
@@ -94,6 +100,9 @@ impl Form {
     pub(crate) fn words(self, ns: i64) -> (u64, u64) {
         let ns = if ns < 0 { 0 } else { ns as u64 };
         let ns = ns.saturating_add(self.unit() - 1).min(i64::MAX as u64);
+        if matches!(self, Self::Millis) {
+            return ((ns / 1_000_000).min(i32::MAX as u64), 0);
+        }
         (ns / NSEC_PER_SEC as u64, ns % NSEC_PER_SEC as u64 / self.unit())
     }
 

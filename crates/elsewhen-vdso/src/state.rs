@@ -8,13 +8,13 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bytes that the state takes: six pages.
-pub const STATE_SIZE: usize = 6 * 4096;
+/// Bytes that the state takes: eleven pages, of which most are never touched.
+pub const STATE_SIZE: usize = 11 * 4096;
 /// Bytes at its start that a new process finds empty.
 pub const WIPED_SIZE: usize = 4096;
 
 /// How many threads at a time can be remembered to block `SIGSYS`.
-const BLOCKED_MAX: usize = 1400;
+const BLOCKED_MAX: usize = 4000;
 /// How many timers a process can have.
 const TIMERS_MAX: usize = 1024;
 
@@ -53,6 +53,11 @@ impl SharedAction {
         }
     }
 
+    /// Makes the action the default one and leaves the rest, as the kernel does for `SA_RESETHAND`.
+    pub fn forget_handler(&self) {
+        self.handler.store(0, Ordering::Release);
+    }
+
     /// Sets the action.
     pub fn store(&self, action: &SigAction) {
         self.flags.store(action.flags, Ordering::Relaxed);
@@ -70,7 +75,10 @@ pub struct Wiped {
     pub owner: AtomicU32,
     /// Whether a `SIGSYS` came while the program blocked it.
     pub pending: AtomicU32,
-    /// Its `siginfo_t`.
+    /// Whether the process has loaded a filter of its own.
+    pub confined: AtomicU32,
+    _reserved: AtomicU32,
+    /// Its `siginfo_t`: of the pending signal.
     pub info: [AtomicU64; 16],
 }
 
@@ -172,11 +180,11 @@ pub mod frame {
     /// Number and arguments of the call that the gate makes.
     pub const CALL: usize = 64;
     /// What kind of wait it is; 0 for none that the page has a say in.
-    pub const KIND: usize = 136;
+    pub const KIND: usize = 152;
     /// The page's counter when the wait was translated.
-    pub const TICKET: usize = 144;
+    pub const TICKET: usize = 160;
     /// As much of the frame as these take.
-    pub const LEN: usize = 148;
+    pub const LEN: usize = 164;
 }
 
 /// What the image is told when it is mapped.

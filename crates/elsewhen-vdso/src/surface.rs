@@ -12,6 +12,9 @@ use crate::clock::{Family, RawClockId, TIMELINES, Timeline};
 /// What the filter says about a call that it catches, in `si_errno`: the program may have filters of its own.
 pub const TRAP_MARK: u16 = 0xe15e;
 
+/// The number of no system call, always caught: a wait is over that the handler has translated.
+pub const WAIT_IS_OVER: u32 = 0x1_e15e;
+
 /// The value of a queued `SIGSYS` with which the host side makes a wait look at the page again.
 pub const WAKE_MARK: u64 = 0xe15e_0001_7761_6b65;
 
@@ -111,6 +114,8 @@ pub enum Action {
     RtSigpending,
     /// Waits for a signal, with the signal mask in argument 0.
     RtSigsuspend,
+    /// Loads a filter of the program's own.
+    Confine,
     /// Never made: fails in the filter.
     Refuse,
 }
@@ -298,6 +303,7 @@ surface! {
     127 rt_sigpending RtSigpending [Any] "a `SIGSYS` that the program blocks is shown";
     128 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
     130 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
+    157 prctl Confine [Any [Bits(0, ALL_BITS, 22)]] "`PR_SET_SECCOMP`: as seccomp";
     159 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
     164 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
     201 time Time [Any] "reads REALTIME";
@@ -328,6 +334,7 @@ surface! {
     287 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
     299 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
     305 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
+    317 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "the process is settled before its own filter holds";
     333 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
     425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";
     435 clone3 Refuse [Any] "fails with `ENOSYS`, so that libcs use `clone`: a flag would drop the handler of `SIGSYS`";

@@ -190,7 +190,7 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
     // Not before its own time has come and not before something has happened in the host's, and soon after that.
     let least = seen_words.clone().map(|word| match (word.0, &word.1[..]) {
         ("after", &[wait, slack]) => inside.to_host(wait) - slack,
-        ("host" | "cpu", &[wait]) => wait,
+        ("host", &[wait]) => wait,
         _ => 0,
     });
     let least = least.max().unwrap_or(0);
@@ -198,7 +198,7 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
     within("elapsed", seen.elapsed, least - EARLY, least + late)?;
     for ((form, numbers), (_, natively)) in seen_words.zip(native_words) {
         match (form, &numbers[..]) {
-            ("after", [_, _]) | ("host" | "cpu", [_]) => {}
+            ("after", [_, _]) | ("host", [_]) => {}
             // What is left began to count after the call did, and ended before that; it may be rounded.
             ("left", &[total, left, round]) => within(
                 form,
@@ -336,9 +336,17 @@ fn a_clock_that_can_be_set_is_not_set_to_nonsense() {
     must_be_none(&complaints(&inside, &run, natively));
 }
 
-/// Rows that have a test of their own: what concerns the mask and the action of SIGSYS, and what is refused.
-const ELSEWHERE: [&str; 6] =
-    ["rt_sigaction", "rt_sigprocmask", "rt_sigpending", "rt_sigsuspend", "io_uring_setup", "clone3"];
+/// Rows that have a test of their own: what concerns the mask and the action of SIGSYS, filters of the program, and what is refused.
+const ELSEWHERE: [&str; 8] = [
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigpending",
+    "rt_sigsuspend",
+    "io_uring_setup",
+    "clone3",
+    "prctl",
+    "seccomp",
+];
 
 #[test]
 fn every_row_of_the_surface_has_a_case() {
