@@ -30,6 +30,7 @@ pub mod seccomp;
 pub mod signals;
 mod sites;
 mod stub;
+pub mod timers;
 pub mod trace;
 pub mod waiters;
 

@@ -4,20 +4,50 @@
 //! with what it called (`/proc/TID/syscall`, `proc_pid_syscall(5)`). A queued `SIGSYS` with a value of ours interrupts
 //! it, and the image translates its wait anew; the program notices nothing.
 
-use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, PageFile, image_len};
+use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, PageFile, STATE_ADDRESS, image_len};
 use crate::remote::{RemoteAddr, RemoteMemory, Tid};
+use crate::timers::{self, Change};
 use elsewhen_vdso::latch::Ticket;
-use elsewhen_vdso::state::frame;
-use elsewhen_vdso::surface::WAKE_MARK;
+use elsewhen_vdso::state::{State, frame};
+use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
 use std::fs;
 use std::io::Read;
 
-/// Interrupts every member of a page that waits by another state of it than `current`. Returns how many do.
-pub fn wake(page: &PageFile, current: Ticket) -> usize {
-    let Some(inode) = page.inode() else { return 0 };
-    let Ok(processes) = fs::read_dir("/proc") else { return 0 };
-    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|pid| is_member(*pid, inode)).map(|pid| wake_threads(pid, current)).sum()
+/// The processes that are members of a page.
+#[derive(Debug)]
+pub struct Members(Vec<u32>);
+
+impl Members {
+    /// Looks for them.
+    pub fn of(page: &PageFile) -> Self {
+        let Some(inode) = page.inode() else { return Self(Vec::new()) };
+        let Ok(processes) = fs::read_dir("/proc") else { return Self(Vec::new()) };
+        let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Self(ids.filter(|pid| is_member(*pid, inode)).collect())
+    }
+
+    /// Sets their armed timers anew.
+    pub fn rearm_timers(&self, change: Change<'_>) {
+        timers::rearm_descriptors(&self.0, change);
+        for pid in &self.0 {
+            if has_timers(*pid) {
+                // Whichever thread it is, its image sets the timers of the process.
+                signal(*pid, *pid, WAKE_TIMERS_MARK);
+            }
+        }
+    }
+
+    /// Interrupts every thread that waits by another state of the page than `current`. Returns how many do.
+    pub fn wake(&self, current: Ticket) -> usize {
+        self.0.iter().map(|pid| wake_threads(*pid, current)).sum()
+    }
+}
+
+/// Whether a process has timers that its image knows of.
+fn has_timers(pid: u32) -> bool {
+    let mut count = [0; 4];
+    let at = RemoteAddr(STATE_ADDRESS + State::TIMERS_ARMED as u64);
+    RemoteMemory::open(Tid(pid)).and_then(|memory| memory.read(at, &mut count)).is_ok() && count != [0; 4]
 }
 
 /// Whether a process maps the page. The page's mapping is among the first, lying as low as it does.
@@ -37,7 +67,7 @@ fn is_member(pid: u32, inode: u64) -> bool {
 fn wake_threads(pid: u32, current: Ticket) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid)).count()
+    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid, WAKE_MARK)).count()
 }
 
 /// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
@@ -67,7 +97,7 @@ fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
 }
 
 /// Queues the signal. False where the thread is gone or may not be signalled.
-fn signal(pid: u32, tid: u32) -> bool {
+fn signal(pid: u32, tid: u32, mark: u64) -> bool {
     // SAFETY: all zeros is a valid value of this plain struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     info.si_signo = libc::SIGSYS;
@@ -75,7 +105,7 @@ fn signal(pid: u32, tid: u32) -> bool {
     // SAFETY: the value lies within the struct, 24 bytes from its start on 64-bit machines (`sigaction(2)`).
     let value = unsafe { (&raw mut info).cast::<u64>().add(3) };
     // SAFETY: as above.
-    unsafe { value.write(WAKE_MARK) };
+    unsafe { value.write(mark) };
     // SAFETY: the kernel reads one `siginfo_t`.
     unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, &raw const info) == 0 }
 }

@@ -10,7 +10,9 @@ use crate::gate::{AGAIN, Frame, Mask, Next};
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::signals;
+use crate::state::ALARM;
 use crate::surface::{Action, Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK, action, catches};
+use crate::timers::{self, Armed};
 use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace, pace_of, to_host};
@@ -453,9 +455,10 @@ fn place_timer(frame: &mut Frame, argument: u8, form: Form, interval_ns: i64, va
     frame.point(argument);
 }
 
-/// Arms a timer whose clock is known, where its flags are in argument 1 and its new value in argument 2.
+/// Arms a timer whose clock is known, where its flags are in argument 1 and its new value in argument 2; `note` is
+/// told for what.
 #[inline(never)]
-fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
+fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>, note: impl Fn(Armed)) -> Step {
     const ABSTIME: u64 = 1;
     let mut timer = [opaque(0); 4];
     if !copy_timer(frame, 2, &mut timer) {
@@ -466,6 +469,7 @@ fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
     else {
         return Ok(Next::Call);
     };
+    note(Armed::Nothing);
     if value_ns == 0 {
         return Ok(Next::Call);
     }
@@ -476,6 +480,7 @@ fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
         }
         let mult = pace();
         place_timer(frame, 2, Form::Timespec, wait_to_host(interval_ns, mult), wait_to_host(value_ns, mult));
+        note(Armed::For(mult));
         return Ok(Next::Call);
     }
     let Some(clock) = clock() else { return Ok(Next::Call) };
@@ -485,6 +490,7 @@ fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>) -> Step {
     }
     let host_ns = to_host(clock, value_ns, &mut page().begin());
     place_timer(frame, 2, Form::Timespec, wait_to_host(interval_ns, pace_of(place)), host_ns);
+    note(Armed::Until(value_ns, interval_ns));
     Ok(Next::Call)
 }
 
@@ -497,13 +503,13 @@ fn is_moved_timer(frame: &Frame) -> bool {
 #[inline(never)]
 fn timer_settime(frame: &mut Frame) -> Step {
     let id = frame.args.get(0) as i32;
-    arm(frame, || state().timer_clock(id))
+    arm(frame, || state().timer_clock(id), |armed| timers::note(id, armed))
 }
 
 #[inline(never)]
 fn timerfd_settime(frame: &mut Frame) -> Step {
     let fd = frame.args.get(0) as i32;
-    arm(frame, || crate::timerfd::clock(fd))
+    arm(frame, || crate::timerfd::clock(fd), |_| ())
 }
 
 /// After `timer_create`: remembers the clock. Without a place for it the timer is given up.
@@ -553,8 +559,19 @@ fn setitimer(frame: &mut Frame) -> Step {
     {
         let mult = pace();
         place_timer(frame, 1, Form::Timeval, wait_to_host(interval_ns, mult), wait_to_host(value_ns, mult));
+        note_alarm(mult);
     }
     Ok(Next::Call)
+}
+
+/// Remembers the pace at which the process's alarm has been set.
+fn note_alarm(mult: u64) {
+    signals::after_fork();
+    if state().timer(ALARM).is_none() {
+        // Without a place it stays at the pace at which it was set.
+        state().add_timer(ALARM, ClockId::Monotonic as i32);
+    }
+    timers::note(ALARM, Armed::For(mult));
 }
 
 /// `alarm`, whose seconds are too coarse for a rate, as `setitimer`.
@@ -563,7 +580,9 @@ fn alarm(frame: &mut Frame) -> Step {
     let seconds = u64::from(frame.args.get(0) as u32);
     // The scratch holds the new value and then the old one.
     let value_ns = (seconds * NSEC_PER_SEC as u64) as i64;
-    let (sec, usec) = Form::Timeval.words(wait_to_host(value_ns, pace()));
+    let mult = pace();
+    let (sec, usec) = Form::Timeval.words(wait_to_host(value_ns, mult));
+    note_alarm(mult);
     frame.scratch[0] = opaque(0);
     frame.scratch[1] = opaque(0);
     frame.scratch[2] = sec;

@@ -12,7 +12,7 @@ use crate::dispatch::VSYSCALL;
 use crate::gate::{self, Frame, Mask, Next, Registers};
 use crate::host::{in_image, opaque, state, syscall};
 use crate::state::{Boot, SigAction};
-use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK};
+use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK, WAKE_TIMERS_MARK};
 use crate::user::{self, FAULT};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
@@ -217,7 +217,11 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
     let bare = info.code == 0 && info.address_or_sender == 0;
-    if (info.code == SI_QUEUE && info.value == WAKE_MARK) || bare {
+    let queued = info.code == SI_QUEUE;
+    if (queued && info.value == WAKE_TIMERS_MARK) || bare {
+        crate::timers::rearm();
+    }
+    if (queued && (info.value == WAKE_MARK || info.value == WAKE_TIMERS_MARK)) || bare {
         gate::translate_again(registers);
         return Forward::NOTHING;
     }

@@ -8,8 +8,8 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bytes that the state takes: eleven pages, of which most are never touched.
-pub const STATE_SIZE: usize = 11 * 4096;
+/// Bytes that the state takes: seventeen pages, of which most are never touched.
+pub const STATE_SIZE: usize = 17 * 4096;
 /// Bytes at its start that a new process finds empty.
 pub const WIPED_SIZE: usize = 4096;
 
@@ -106,15 +106,35 @@ pub struct State {
     pub masked: AtomicU64,
     /// How many places of `blocked` are taken.
     blocked_count: AtomicU32,
+    /// How many places of `timers` are taken.
+    timer_count: AtomicU32,
+    /// The page's counter when the timers were last set anew.
+    pub timers_ticket: AtomicU32,
     _reserved: AtomicU32,
     /// The FS bases of the threads that block `SIGSYS`, as the program sees it; 0 where free.
     blocked: [AtomicU64; BLOCKED_MAX],
-    /// The clocks of the process's timers: `TIMER_TAKEN`, the id and the clock, or 0 where free.
-    timers: [AtomicU64; TIMERS_MAX],
+    /// The process's timers.
+    timers: [Timer; TIMERS_MAX],
+}
+
+/// A timer of the process, or its alarm.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Timer {
+    /// `TIMER_TAKEN`, the id and the clock, or 0 where the place is free.
+    entry: AtomicU64,
+    /// The instant for which it was armed, by the member's clock; 0 for none.
+    pub until_ns: AtomicU64,
+    /// Its interval, by the member's clock.
+    pub interval_ns: AtomicU64,
+    /// The pace at which it was armed for a duration; 0 for one that was not.
+    pub mult: AtomicU64,
 }
 
 /// Marks a place of a timer as taken, since timer 0 on clock 0 is a timer.
 const TIMER_TAKEN: u64 = 1 << 63;
+/// The id under which the process's alarm (`ITIMER_REAL`) is kept.
+pub const ALARM: i32 = i32::MAX;
 
 impl State {
     /// Whether a thread blocks `SIGSYS`, as the program sees it.
@@ -141,36 +161,61 @@ impl State {
         }
     }
 
+    /// Offset of the number of timers, for the host side.
+    pub const TIMERS_ARMED: usize = offset_of!(Self, timer_count);
+
     /// Remembers a timer's clock. False where there is no place.
     pub fn add_timer(&self, id: i32, clock: i32) -> bool {
         let entry = TIMER_TAKEN | u64::from(id as u32 & 0x7fff_ffff) << 32 | u64::from(clock as u32);
-        self.timers.iter().any(|place| place.compare_exchange(0, entry, Ordering::Relaxed, Ordering::Relaxed).is_ok())
+        let take = |timer: &Timer| timer.entry.compare_exchange(0, entry, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let Some(timer) = self.timers.iter().find(|timer| take(timer)) else { return false };
+        timer.disarm();
+        self.timer_count.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Every timer, with its id and clock.
+    pub fn timers(&self) -> impl Iterator<Item = (i32, i32, &Timer)> {
+        self.timers.iter().filter_map(|timer| {
+            let entry = timer.entry.load(Ordering::Relaxed);
+            (entry != 0).then_some(((entry >> 32) as i32 & i32::MAX, entry as u32 as i32, timer))
+        })
     }
 
     /// The clock of a timer.
     pub fn timer_clock(&self, id: i32) -> Option<i32> {
-        self.timer(id).map(|place| place.load(Ordering::Relaxed) as u32 as i32)
+        self.timer(id).map(|timer| timer.entry.load(Ordering::Relaxed) as u32 as i32)
     }
 
     /// Forgets a timer.
     pub fn remove_timer(&self, id: i32) {
-        if let Some(place) = self.timer(id) {
-            place.store(0, Ordering::Relaxed);
+        if let Some(timer) = self.timer(id) {
+            timer.entry.store(0, Ordering::Relaxed);
+            self.timer_count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Forgets every timer: a new process has none.
     pub fn remove_timers(&self) {
-        for place in &self.timers {
-            if place.load(Ordering::Relaxed) != 0 {
-                place.store(0, Ordering::Relaxed);
+        if self.timer_count.swap(0, Ordering::Relaxed) != 0 {
+            for timer in &self.timers {
+                timer.entry.store(0, Ordering::Relaxed);
             }
         }
     }
 
-    fn timer(&self, id: i32) -> Option<&AtomicU64> {
+    /// What is kept of a timer.
+    pub fn timer(&self, id: i32) -> Option<&Timer> {
         let wanted = TIMER_TAKEN >> 32 | u64::from(id as u32 & 0x7fff_ffff);
-        self.timers.iter().find(|place| place.load(Ordering::Relaxed) >> 32 == wanted)
+        self.timers.iter().find(|timer| timer.entry.load(Ordering::Relaxed) >> 32 == wanted)
+    }
+}
+
+impl Timer {
+    /// Notes that it has not been armed, or not in a way that a change concerns.
+    pub fn disarm(&self) {
+        self.until_ns.store(0, Ordering::Relaxed);
+        self.mult.store(0, Ordering::Relaxed);
     }
 }
 

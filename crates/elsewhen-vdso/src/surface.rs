@@ -18,6 +18,9 @@ pub const WAIT_IS_OVER: u32 = 0x1_e15e;
 /// The value of a queued `SIGSYS` with which the host side makes a wait look at the page again.
 pub const WAKE_MARK: u64 = 0xe15e_0001_7761_6b65;
 
+/// As [`WAKE_MARK`]; the image also sets the process's armed timers anew.
+pub const WAKE_TIMERS_MARK: u64 = 0xe15e_0001_7469_6d65;
+
 /// With this in place of an address, `arch_prctl(ARCH_SET_FS)` asks the supervisor to set REALTIME: the third argument
 /// is the address of eight bytes of nanoseconds, or 0 to ask whether that is allowed.
 pub const WORD_SET_CLOCK: u64 = 0xe15e_0001_0000_0003;

@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 use crate::plan::{self, Maps, Start};
 use crate::spec::{Family, Spec};
 use elsewhen_linux::enter::Entrance;
+use elsewhen_linux::timers::Change;
+use elsewhen_linux::waiters::Members;
 use elsewhen_linux::{clock, page::PageFile};
 use elsewhen_vdso::clock::{ClockId, Timeline};
 use elsewhen_vdso::surface::Reach;
@@ -157,25 +159,29 @@ impl Inner {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
         self.page.page().publish(&plan::settled(&planned));
-        self.wake();
+        self.wake(&current);
         Ok(())
     }
 
     /// Publishes maps that differ from the ones in force only for times to come.
     pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut maps = self.page.page().maps();
+        let before = self.page.page().maps();
+        let mut maps = before;
         edit(&mut maps);
         self.page.page().publish(&maps);
-        self.wake();
+        self.wake(&before);
     }
 
-    /// Makes every member that waits look at the page again.
-    fn wake(&self) {
-        let counter = self.page.page().begin();
+    /// Makes every member that waits, or has timers armed, look at the page again.
+    fn wake(&self, before: &Maps) {
+        let (counter, after) = (self.page.page().begin(), self.page.page().maps());
+        let members = Members::of(&self.page);
+        members.rearm_timers(Change { before, after: &after });
+        // A thread that was on its way into a wait shows only when it has got there.
         for pause_ms in [0, 2, 8] {
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
-            if elsewhen_linux::waiters::wake(&self.page, counter) == 0 {
+            if members.wake(counter) == 0 {
                 return;
             }
         }

@@ -1,0 +1,126 @@
+//! The process's armed timers and its alarm, set anew when the namespace changes.
+//!
+//! The kernel knows them by the host's clocks. What they were armed for by the member's is kept in the
+//! [state](crate::state); the host side asks for this with a signal.
+
+use crate::host::{opaque, state, syscall};
+use crate::read::page;
+use crate::state::{ALARM, Timer};
+use crate::transform::{wait_to_host, wait_to_member};
+use crate::wait::{Form, member_now, pace, pace_of, to_host};
+use crate::clock::{RawClockId, TIMELINES};
+use core::sync::atomic::Ordering;
+
+const SYS_GETITIMER: i64 = 36;
+const SYS_SETITIMER: i64 = 38;
+const SYS_TIMER_SETTIME: i64 = 223;
+const SYS_TIMER_GETTIME: i64 = 224;
+const ABSTIME: usize = 1;
+
+/// What a timer has just been armed for.
+#[derive(Clone, Copy)]
+pub(crate) enum Armed {
+    /// An instant and an interval, in nanoseconds of the member's clock.
+    Until(i64, i64),
+    /// A duration, at this pace.
+    For(u64),
+    /// Nothing, or something that no change concerns.
+    Nothing,
+}
+
+/// Remembers what a timer has been armed for.
+#[inline(never)]
+pub(crate) fn note(id: i32, armed: Armed) {
+    let Some(timer) = state().timer(id) else { return };
+    timer.disarm();
+    match armed {
+        Armed::Nothing => {}
+        Armed::For(mult) => timer.mult.store(mult, Ordering::Relaxed),
+        Armed::Until(until_ns, interval_ns) => {
+            timer.interval_ns.store(interval_ns as u64, Ordering::Relaxed);
+            timer.until_ns.store(until_ns as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sets every armed timer anew, once for each state of the page.
+#[inline(never)]
+pub(crate) fn rearm() {
+    let (state, counter) = (state(), page().begin().counter());
+    if state.timers_ticket.swap(counter, Ordering::Relaxed) == counter {
+        return;
+    }
+    for (id, clock, timer) in state.timers() {
+        let until_ns = timer.until_ns.load(Ordering::Relaxed) as i64;
+        let mult = timer.mult.load(Ordering::Relaxed);
+        if mult != 0 {
+            rescale(id, timer, mult);
+        } else if until_ns != 0 && RawClockId(clock).place() < TIMELINES {
+            aim(id, clock, until_ns, timer.interval_ns.load(Ordering::Relaxed) as i64);
+        }
+    }
+}
+
+/// Reads what remains of a timer or the alarm.
+fn get(id: i32, left: &mut [u64; 4]) {
+    let place = left.as_mut_ptr() as usize;
+    let (number, first) = if id == ALARM { (SYS_GETITIMER, 0) } else { (SYS_TIMER_GETTIME, id as usize) };
+    // SAFETY: the kernel writes four words, into ours.
+    unsafe { syscall(number, [first, place, 0, 0, 0, 0]) };
+}
+
+/// A timer that was armed for a duration: what is left of it at the new pace.
+fn rescale(id: i32, timer: &Timer, mult: u64) {
+    let (new, mut left) = (pace(), [opaque(0); 4]);
+    if new == mult {
+        return;
+    }
+    let form = if id == ALARM { Form::Timeval } else { Form::Timespec };
+    get(id, &mut left);
+    let scale = |sec, fraction| {
+        let host_ns = form.to_ns(sec, fraction).unwrap_or(0);
+        form.words(wait_to_host(wait_to_member(host_ns, mult), new))
+    };
+    // One that has expired stays so.
+    if left[2] | left[3] == 0 {
+        return;
+    }
+    let ((interval_sec, interval), (sec, fraction)) = (scale(left[0], left[1]), scale(left[2], left[3]));
+    left[0] = opaque(interval_sec);
+    left[1] = opaque(interval);
+    left[2] = opaque(sec);
+    left[3] = opaque(if sec | fraction == 0 { 1 } else { fraction });
+    let set = left.as_ptr() as usize;
+    if id == ALARM {
+        // SAFETY: the kernel reads four words of ours.
+        unsafe { syscall(SYS_SETITIMER, [0, set, 0, 0, 0, 0]) };
+    } else {
+        // SAFETY: as above.
+        unsafe { syscall(SYS_TIMER_SETTIME, [id as usize, 0, set, 0, 0, 0]) };
+    }
+    timer.mult.store(new, Ordering::Relaxed);
+}
+
+/// A timer that was armed for an instant: the same instant, where that is now.
+fn aim(id: i32, clock: i32, until_ns: i64, interval_ns: i64) {
+    let mut left = [opaque(0); 4];
+    get(id, &mut left);
+    if left[2] | left[3] == 0 {
+        return;
+    }
+    let mut next_ns = until_ns;
+    let passed = member_now(clock).wrapping_sub(until_ns);
+    if interval_ns > 0 && passed > 0 {
+        // One that repeats goes on with its next turn.
+        next_ns = until_ns.wrapping_add((passed / interval_ns + 1).wrapping_mul(interval_ns));
+    }
+    let host_ns = to_host(clock, next_ns, &mut page().begin());
+    let (interval_sec, interval) = Form::Timespec.words(wait_to_host(interval_ns, pace_of(RawClockId(clock).place())));
+    let (sec, nsec) = Form::Timespec.words(if host_ns < 1 { 1 } else { host_ns });
+    left[0] = opaque(interval_sec);
+    left[1] = opaque(interval);
+    left[2] = opaque(sec);
+    left[3] = opaque(nsec);
+    // SAFETY: the kernel reads four words of ours.
+    unsafe { syscall(SYS_TIMER_SETTIME, [id as usize, ABSTIME, left.as_ptr() as usize, 0, 0, 0]) };
+}
