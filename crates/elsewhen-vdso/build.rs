@@ -19,7 +19,7 @@ const HOOKS: [&str; 6] = [
     "elsewhen_time",
     "elsewhen_clock_getres",
     "elsewhen_boot",
-    "elsewhen_gate",
+    "elsewhen_site",
 ];
 
 fn main() {

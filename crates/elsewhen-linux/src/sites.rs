@@ -67,7 +67,7 @@ impl Sites {
     pub(crate) fn redirect(&self, memory: &RemoteMemory, free: RemoteAddr, room: usize) -> Result<()> {
         let Some((start, text)) = library(memory) else { return Ok(()) };
         let sites = self.of(memory, start, &text);
-        let mut stubs = far_jump(IMAGE_ADDRESS + image::HOOK_GATE).to_vec();
+        let mut stubs = far_jump(IMAGE_ADDRESS + image::HOOK_SITE).to_vec();
         for site in sites.iter() {
             let at = start.plus(site.offset as u64);
             let stub = free.plus(stubs.len() as u64);

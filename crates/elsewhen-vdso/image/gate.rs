@@ -12,8 +12,10 @@
 
 use crate::dispatch;
 use crate::host::{in_image, opaque, state, syscall};
-use crate::state::frame;
+use crate::clock::ClockId;
+use crate::state::{State, frame};
 use crate::surface::{Action, Reach, action, catches};
+use crate::user;
 use crate::wait::Wait;
 use core::arch::global_asm;
 use core::mem::{MaybeUninit, offset_of, size_of};
@@ -82,6 +84,8 @@ impl Arguments {
 
 /// From the frame to its end at the caller's frame record, in bytes.
 const RECORD: usize = offset_of!(Frame, rbp);
+/// The number of `clock_gettime`.
+const CLOCK_GETTIME: u32 = 228;
 /// What the gate leaves untouched below the caller's stack pointer.
 const RED_ZONE: usize = 128;
 
@@ -113,11 +117,51 @@ pub(crate) const AGAIN: i64 = -512;
 global_asm!(
     ".pushsection .text.elsewhen_gate, \"ax\", @progbits",
     ".balign 64",
-    ".globl elsewhen_gate, elsewhen_sigsys, elsewhen_restorer, elsewhen_cancel",
+    ".globl elsewhen_site, elsewhen_gate, elsewhen_sigsys, elsewhen_restorer, elsewhen_cancel",
+    ".type elsewhen_site, @function",
     ".type elsewhen_gate, @function",
     ".type elsewhen_sigsys, @function",
     ".type elsewhen_restorer, @function",
     ".type elsewhen_cancel, @function",
+    // The gate for calls of the C library, most of whose clock reads take a short way: into the caller's own stack, or
+    // just above, where the pointer cannot be bad. Flags are not kept: the C library does not expect that.
+    "elsewhen_site:",
+    "cmp eax, {clock_gettime}",
+    "jne elsewhen_gate",
+    "cmp edi, {last_clock}",
+    "ja elsewhen_gate",
+    "mov r11, rsi",
+    "sub r11, rsp",
+    "add r11, {red_zone}",
+    "cmp r11, {near}",
+    "jae elsewhen_gate",
+    "lea rsp, [rsp - {red_zone}]",
+    "push rcx",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push rbp",
+    "mov rbp, rsp",
+    "and rsp, -16",
+    "mov rdx, [rip + __ns_state + {host_clock}]",
+    "call {read}",
+    "cdqe",
+    "mov rsp, rbp",
+    "pop rbp",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rcx",
+    "lea rsp, [rsp + {red_zone}]",
+    "jmp rcx",
+    ".size elsewhen_site, . - elsewhen_site",
+    ".balign 16",
     // As a `syscall` instruction would be entered, but for rcx, which holds the address behind it.
     "elsewhen_gate:",
     "lea rsp, [rsp - {red_zone}]",
@@ -234,6 +278,11 @@ global_asm!(
     ".size elsewhen_restorer, . - elsewhen_restorer",
     ".popsection",
     red_zone = const RED_ZONE,
+    clock_gettime = const CLOCK_GETTIME,
+    last_clock = const ClockId::Tai as u32,
+    near = const user::NEAR,
+    host_clock = const offset_of!(State, host_clock),
+    read = sym crate::read::read,
     record = const RECORD,
     call = const offset_of!(Frame, call),
     result = const offset_of!(Frame, result),

@@ -73,6 +73,15 @@ pub(crate) unsafe fn clock_gettime(clock: RawClockId, time: *mut Timespec, host:
     0
 }
 
+/// [`clock_gettime`] as the gate calls it.
+///
+/// # Safety
+/// As [`clock_gettime`].
+pub(crate) unsafe extern "C" fn read(clock: i32, time: *mut Timespec, host: ClockFn) -> i32 {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { clock_gettime(RawClockId(clock), time, host) }
+}
+
 /// Applies a clock's pivot to the host's reading in `time`, taken under `ticket`.
 ///
 /// # Safety

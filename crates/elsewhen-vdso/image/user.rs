@@ -35,11 +35,13 @@ fn is_writable(address: u64) -> bool {
     result == 0
 }
 
+/// How much above a thread's red zone is taken for its stack.
+pub(crate) const NEAR: u64 = 8192;
+
 /// Whether an address lies a little above a thread's stack pointer (or in its red zone), where there is no need to
 /// ask the kernel: what is there is mapped, but for a pointer that is bad and by chance close.
 fn is_near(stack: u64, address: u64) -> bool {
     const RED_ZONE: u64 = 128;
-    const NEAR: u64 = 8192;
     address.wrapping_sub(stack.wrapping_sub(RED_ZONE)) < NEAR
 }
 
