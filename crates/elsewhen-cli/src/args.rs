@@ -1,6 +1,6 @@
 //! What can be typed: parser, help, completions and the manual come from these definitions.
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{self, Write};
 
@@ -73,6 +73,10 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) settable: bool,
 
+    /// Whether the times of files are the host's, or are seen and set by the program's own realtime clock
+    #[arg(long, value_enum, value_name = "TIMES", default_value_t = Files::Real)]
+    pub(crate) files: Files,
+
     /// Name of the namespace, for people and tools
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -80,6 +84,15 @@ pub(crate) struct Run {
     /// The program and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Whose times files have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Files {
+    /// The host's.
+    Real,
+    /// The program's own.
+    Follow,
 }
 
 /// `elsewhen faketime`

@@ -1,6 +1,6 @@
 //! From the texts of the arguments to a request to the library. Nothing here acts.
 
-use crate::args::{Faketime, Run};
+use crate::args::{Faketime, Files, Run};
 use elsewhen::spec::{FakeDate, GrammarError, parse_date, parse_duration, parse_faketime, split_clock};
 use elsewhen::{Clocks, Family, Rate, SignedDuration, Spec};
 use std::fmt;
@@ -50,6 +50,9 @@ pub(crate) fn of_run(run: &Run) -> Result<Spec, Refusal> {
     }
     if run.adjustable {
         spec = spec.adjustable();
+    }
+    if run.files == Files::Follow {
+        spec = spec.files_follow();
     }
     if run.settable {
         spec = spec.settable();

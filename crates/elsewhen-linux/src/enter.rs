@@ -93,8 +93,16 @@ impl Entrance {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
         let vdso = vdso_of(tid)?;
-        if !listener.is_waiting(notification) || self.patch.is_applied(&memory, vdso) {
-            // Gone, or a member that sets its FS base once more.
+        if !listener.is_waiting(notification) {
+            return Ok(Answer::Resume);
+        }
+        if self.patch.is_applied(&memory, vdso) {
+            // Entered at its first instruction, its C library is there now; or it sets its FS base once more.
+            let (rest, room) = self.patch.rest(vdso);
+            let mut first = [0];
+            if threads(tid) == 1 && memory.read(rest, &mut first).is_ok() && first == [0] {
+                self.sites.redirect(&memory, rest, room)?;
+            }
             return Ok(Answer::Resume);
         }
         if threads(tid) > 1 {

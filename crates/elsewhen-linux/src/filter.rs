@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn reaches() -> impl Iterator<Item = Reach> {
-        (0..8).map(Reach::from_bits)
+        [0, 1, 2, 4, 7, 16, 23].into_iter().map(Reach::from_bits)
     }
 
     fn verdict(filter: &Filter, arch: u32, nr: u32, ip: u64, args: [u64; 6]) -> u32 {

@@ -6,6 +6,7 @@
 //! arguments, so that the caller gets the kernel's own error.
 
 use crate::clock::{ClockId, RawClockId, TIMELINES};
+use crate::files;
 use crate::gate::{AGAIN, Frame, Mask, Next};
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
@@ -174,7 +175,14 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
             signals::confine();
             Ok(Next::Call)
         }
-        Action::TimerCreate
+        Action::SetTimes => Ok(files::set_two(frame, 2, 1)),
+        Action::Futimesat => Ok(files::set_two(frame, 2, 1000)),
+        Action::Utimes => Ok(files::set_two(frame, 1, 1000)),
+        Action::Utime => Ok(files::set_seconds(frame)),
+        Action::Stat
+        | Action::Fstatat
+        | Action::Statx
+        | Action::TimerCreate
         | Action::TimerDelete
         | Action::TimerGettime
         | Action::TimerfdGettime
@@ -242,6 +250,9 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
             frame.rax = (result + moved / 10_000_000) as u64;
         }
         Action::Adjtimex | Action::ClockAdjtime if result >= 0 => after_adjtimex(frame),
+        Action::Stat if result == 0 => files::after_stat(frame, 1),
+        Action::Fstatat if result == 0 => files::after_stat(frame, 2),
+        Action::Statx if result == 0 => files::after_statx(frame),
         Action::RtSigpending if result == 0 => signals::after_sigpending(frame),
         _ => {}
     }
@@ -334,7 +345,7 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
 
 impl Frame {
     /// Gives the kernel the translated time in place of an argument.
-    fn point(&mut self, argument: u8) {
+    pub(crate) fn point(&mut self, argument: u8) {
         let scratch = &raw const self.scratch;
         if let Some(place) = self.call.get_mut(usize::from(argument) + 1) {
             *place = scratch as u64;

@@ -34,6 +34,7 @@ mod sync;
 mod transform;
 
 mod dispatch;
+mod files;
 mod gate;
 mod host;
 mod read;

@@ -134,7 +134,7 @@ pub(crate) fn map(place: usize, pivot: &mut Pivot) -> Ticket {
 }
 
 /// A pivot to be filled in.
-fn blank() -> Pivot {
+pub(crate) fn blank() -> Pivot {
     Pivot::settled(Affine { host_ns: opaque(0) as i64, member_ns: opaque(0) as i64, mult: opaque(RATE_ONE) })
 }
 

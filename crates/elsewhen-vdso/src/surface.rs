@@ -117,6 +117,20 @@ pub enum Action {
     RtSigpending,
     /// Waits for a signal, with the signal mask in argument 0.
     RtSigsuspend,
+    /// Tells a file's times, in a `struct stat` in argument 1.
+    Stat,
+    /// Tells a file's times, in a `struct stat` in argument 2.
+    Fstatat,
+    /// Tells a file's times, in a `struct statx` in argument 4.
+    Statx,
+    /// Sets a file's times from argument 2.
+    SetTimes,
+    /// Sets a file's times from two `timeval`s in argument 2.
+    Futimesat,
+    /// Sets a file's times from two `timeval`s in argument 1.
+    Utimes,
+    /// Sets a file's times, in seconds, from argument 1.
+    Utime,
     /// Loads a filter of the program's own.
     Confine,
     /// Never made: fails in the filter.
@@ -134,14 +148,16 @@ pub struct Reach {
     pub rate: bool,
     /// Members may set and discipline REALTIME.
     pub settable: bool,
+    /// File times are shown and set by the member's REALTIME.
+    pub files: bool,
 }
 
 impl Reach {
     /// Every clock.
-    pub const ALL: Self = Self { monotonic: true, boottime: true, rate: true, settable: false };
+    pub const ALL: Self = Self { monotonic: true, boottime: true, rate: true, settable: false, files: false };
 
     /// REALTIME only, at any pace: what every namespace can do.
-    pub const LEAST: Self = Self { monotonic: false, boottime: false, rate: false, settable: false };
+    pub const LEAST: Self = Self { monotonic: false, boottime: false, rate: false, settable: false, files: false };
 
     /// Whether a family of clocks can be moved.
     pub const fn moves(self, family: Family) -> bool {
@@ -166,12 +182,22 @@ impl Reach {
 
     /// As one word, for the image.
     pub const fn to_bits(self) -> u64 {
-        self.monotonic as u64 | (self.boottime as u64) << 1 | (self.rate as u64) << 2 | (self.settable as u64) << 3
+        self.monotonic as u64
+            | (self.boottime as u64) << 1
+            | (self.rate as u64) << 2
+            | (self.settable as u64) << 3
+            | (self.files as u64) << 4
     }
 
     /// From [`to_bits`](Self::to_bits).
     pub const fn from_bits(bits: u64) -> Self {
-        Self { monotonic: bits & 1 != 0, boottime: bits & 2 != 0, rate: bits & 4 != 0, settable: bits & 8 != 0 }
+        Self {
+            monotonic: bits & 1 != 0,
+            boottime: bits & 2 != 0,
+            rate: bits & 4 != 0,
+            settable: bits & 8 != 0,
+            files: bits & 16 != 0,
+        }
     }
 
     /// Whether this can do everything that `other` can.
@@ -191,6 +217,8 @@ pub enum Need {
     Boottime,
     /// Where MONOTONIC's pace can differ from the host's.
     Rate,
+    /// Where files follow.
+    Files,
 }
 
 impl Need {
@@ -201,6 +229,7 @@ impl Need {
             Self::Monotonic => reach.monotonic,
             Self::Boottime => reach.boottime,
             Self::Rate => reach.rate,
+            Self::Files => reach.files,
         }
     }
 }
@@ -284,6 +313,9 @@ const FUTEX: u32 = 0x17f;
 const REAL: u32 = 0x100;
 
 surface! {
+    4 stat Stat [Files] "times are shown by the member's REALTIME, where files follow";
+    5 fstat Stat [Files] "as stat";
+    6 lstat Stat [Files] "as stat";
     7 poll Poll [Rate [Positive(2)]] "timeout: relative, ms";
     13 rt_sigaction RtSigaction [Any] "`SIGSYS` is taken out of the mask and its own action is kept apart";
     14 rt_sigprocmask RtSigprocmask [Any] "`SIGSYS` is taken out of the set and remembered for the thread";
@@ -306,6 +338,7 @@ surface! {
     127 rt_sigpending RtSigpending [Any] "a `SIGSYS` that the program blocks is shown";
     128 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
     130 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
+    132 utime Utime [Files [Given(1)]] "times are stored by the host's REALTIME, where files follow";
     157 prctl Confine [Any [Bits(0, ALL_BITS, 22)]] "`PR_SET_SECCOMP`: as seccomp";
     159 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
     164 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
@@ -328,16 +361,21 @@ surface! {
     229 clock_getres ClockGetres [Any [Moved(0)]] "the resolution is scaled by the clock's rate";
     230 clock_nanosleep ClockNanosleep [Any [Bits(1, 1, 1), Moved(0)], Rate [Bits(1, 1, 0)]] "absolute or relative";
     232 epoll_wait EpollWait [Rate [Positive(3)]] "timeout: relative, ms";
+    235 utimes Utimes [Files [Given(1)]] "as utime";
     242 mq_timedsend MqTimed [Any [Given(4)]] "absolute, REALTIME";
     243 mq_timedreceive MqTimed [Any [Given(4)]] "absolute, REALTIME";
+    261 futimesat Futimesat [Files [Given(2)]] "as utime";
+    262 newfstatat Fstatat [Files] "as stat";
     270 pselect6 Pselect6 [Any [Given(5)], Rate [Given(4)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
     271 ppoll Ppoll [Any [Given(3)], Rate [Given(2)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
+    280 utimensat SetTimes [Files [Given(2)]] "as utime";
     281 epoll_pwait EpollPwait [Any [Given(4)], Rate [Positive(3)]] "timeout: relative, ms; `SIGSYS` leaves the mask";
     286 timerfd_settime TimerfdSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
     287 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
     299 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
     305 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
     317 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "the process is settled before its own filter holds";
+    332 statx Statx [Files] "as stat";
     333 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
     425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";
     435 clone3 Refuse [Any] "fails with `ENOSYS`, so that libcs use `clone`: a flag would drop the handler of `SIGSYS`";
@@ -381,7 +419,7 @@ mod tests {
 
     #[test]
     fn moved_clocks_are_those_that_rules_take_for_moved() {
-        for reach in (0..8).map(Reach::from_bits) {
+        for reach in (0..32).map(Reach::from_bits) {
             assert_eq!(Reach::from_bits(reach.to_bits()), reach);
             for raw in -1..64 {
                 let listed = moved_clocks(reach).any(|clock| clock as i32 == raw);

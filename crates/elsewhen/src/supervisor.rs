@@ -182,6 +182,8 @@ impl Server {
         let program = Caller(notification.tid).examine(directory, &path, flags & AT_EMPTY_PATH != 0);
         match &program.entry {
             Entry::Refused(reason) => self.refuse(notification, &program.path.display().to_string(), reason),
+            // The loader looks at files before that call.
+            Entry::AtTlsSetup if self.namespace.reach.files => self.trace(notification, Some(program)),
             Entry::AtTlsSetup | Entry::Kernel => self.listener.resume(notification).map(drop),
             Entry::Traced => self.trace(notification, Some(program)),
         }

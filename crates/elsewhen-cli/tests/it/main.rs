@@ -8,6 +8,7 @@
 
 mod children;
 mod command_line;
+mod files;
 mod guests;
 mod harness;
 mod library;

@@ -336,8 +336,8 @@ fn a_clock_that_can_be_set_is_not_set_to_nonsense() {
     must_be_none(&complaints(&inside, &run, natively));
 }
 
-/// Rows that have a test of their own: what concerns the mask and the action of SIGSYS, filters of the program, and what is refused.
-const ELSEWHERE: [&str; 8] = [
+/// Rows that have a test of their own: what concerns the mask and the action of SIGSYS, filters of the program, files, and what is refused.
+const ELSEWHERE: [&str; 17] = [
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigpending",
@@ -346,6 +346,15 @@ const ELSEWHERE: [&str; 8] = [
     "clone3",
     "prctl",
     "seccomp",
+    "stat",
+    "fstat",
+    "lstat",
+    "newfstatat",
+    "statx",
+    "utime",
+    "utimes",
+    "futimesat",
+    "utimensat",
 ];
 
 #[test]

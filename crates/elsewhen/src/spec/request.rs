@@ -15,6 +15,7 @@ pub struct Spec {
     name: Option<String>,
     adjustable: bool,
     settable: bool,
+    files: bool,
 }
 
 /// Where a clock is put.
@@ -123,11 +124,21 @@ impl Spec {
         self
     }
 
+    /// Lets file times follow: members see and set them by their own REALTIME. Without this they are the host's, as
+    /// is what other programs see of files that members write.
+    ///
+    /// Every program is then entered at its first instruction, by a short trace, which another tracer of it prevents.
+    #[must_use]
+    pub fn files_follow(mut self) -> Self {
+        self.files = true;
+        self
+    }
+
     /// What a namespace needs to be able to do for this.
     pub(crate) fn reach(&self) -> Reach {
-        let settable = self.settable;
+        let (settable, files) = (self.settable, self.files);
         if self.adjustable {
-            return Reach { settable, ..Reach::ALL };
+            return Reach { settable, files, ..Reach::ALL };
         }
         let moves = |family: Family| self.of(family) != (None, None);
         Reach {
@@ -135,6 +146,7 @@ impl Spec {
             boottime: moves(Family::Boottime),
             rate: self.of(Family::Monotonic).1.is_some(),
             settable,
+            files,
         }
     }
 
