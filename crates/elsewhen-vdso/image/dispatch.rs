@@ -6,13 +6,14 @@
 //! arguments, so that the caller gets the kernel's own error.
 
 use crate::clock::{ClockId, RawClockId, TIMELINES};
+use crate::confine;
 use crate::files;
 use crate::gate::{AGAIN, Frame, Mask, Next};
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::signals;
 use crate::state::ALARM;
-use crate::surface::{Action, Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK, action, catches};
+use crate::surface::{Action, Reach, WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_SET_CLOCK, action, catches};
 use crate::timers::{self, Armed};
 use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
@@ -172,6 +173,10 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
             Ok(Next::Call)
         }
         Action::Confine => {
+            if !confine::lets_handlers_return(frame) {
+                ask(WORD_CONFINED, 0);
+                return Err(EPERM);
+            }
             signals::confine();
             Ok(Next::Call)
         }

@@ -440,6 +440,21 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
     (registers.rcx == registers.rip && before() == SYSCALL).then_some(number)
 }
 
+/// Gives a thread whose call in the gate was caught by another filter its own registers back, as if its own call had
+/// been. Returns the address behind that.
+pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
+    if registers.rip != label!("elsewhen_gate_made") {
+        return None;
+    }
+    let record = registers.rbp;
+    let frame = (record - RECORD as u64) as *const Frame;
+    // SAFETY: in its own call the gate's frame record is in rbp.
+    let frame = unsafe { &*frame };
+    frame.restore(registers, record, frame.return_address);
+    registers.rax = frame.call[0];
+    Some(frame.return_address)
+}
+
 /// What the mask of the wait that a signal found says about `SIGSYS`.
 pub(crate) fn mask(registers: &Registers) -> Mask {
     if registers.rip == label!("elsewhen_gate_made") || registers.rip == label!("elsewhen_gate_syscall") {
@@ -533,6 +548,11 @@ unsafe fn find(registers: &Registers) -> Option<u64> {
     }
     let mut record = registers.rbp;
     for _ in 0..16 {
+        // What the image's own functions keep there lies a little above the stack pointer; a caller's rbp may be
+        // anything.
+        if record.wrapping_sub(registers.rsp) > 4096 || record % 8 != 0 {
+            return None;
+        }
         // SAFETY: functions of the image keep frame records in rbp, linked up to the gate or to a caller outside.
         let return_address = unsafe { *((record + 8) as *const u64) };
         // SAFETY: as above.

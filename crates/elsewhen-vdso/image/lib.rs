@@ -33,6 +33,7 @@ mod sync;
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod transform;
 
+mod confine;
 mod dispatch;
 mod files;
 mod gate;

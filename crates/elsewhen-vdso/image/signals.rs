@@ -212,7 +212,12 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         return Forward::NOTHING;
     }
     // Where a signal of ours or of the program was waiting already, the kernel drops the one of the call.
-    if let Some(number) = gate::lost_call(registers) {
+    if info.code == SYS_SECCOMP {
+        // A filter of the program's own has caught the gate's call: to the program, its own.
+        if let Some(address) = gate::disown(registers) {
+            info.address_or_sender = address;
+        }
+    } else if let Some(number) = gate::lost_call(registers) {
         catch(registers, number, elsewhere);
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.

@@ -25,6 +25,9 @@ pub const WAKE_TIMERS_MARK: u64 = 0xe15e_0001_7469_6d65;
 /// is the address of eight bytes of nanoseconds, or 0 to ask whether that is allowed.
 pub const WORD_SET_CLOCK: u64 = 0xe15e_0001_0000_0003;
 
+/// As [`WORD_SET_CLOCK`]: tells the supervisor that a filter of the program's own has been refused.
+pub const WORD_CONFINED: u64 = 0xe15e_0001_0000_0005;
+
 /// As [`WORD_SET_CLOCK`]: asks the supervisor for `adjtimex(2)` with a `struct timex`.
 pub const WORD_ADJUST_CLOCK: u64 = 0xe15e_0001_0000_0004;
 
@@ -374,7 +377,7 @@ surface! {
     287 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
     299 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
     305 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
-    317 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "the process is settled before its own filter holds";
+    317 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "a filter that forbids `rt_sigreturn` is refused with EPERM, and reported";
     332 statx Statx [Files] "as stat";
     333 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
     425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";

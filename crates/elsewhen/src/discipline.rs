@@ -40,6 +40,7 @@ const ADJ_MAXERROR: u32 = 0x4;
 const ADJ_ESTERROR: u32 = 0x8;
 const ADJ_STATUS: u32 = 0x10;
 const ADJ_TIMECONST: u32 = 0x20;
+const ADJ_TAI: u32 = 0x80;
 const ADJ_SETOFFSET: u32 = 0x100;
 const ADJ_MICRO: u32 = 0x1000;
 const ADJ_NANO: u32 = 0x2000;
@@ -58,6 +59,10 @@ const TIME_ERROR: i64 = 5;
 /// The largest frequency, in units of 2^-16 parts per million, and the largest offset to slew.
 const MAX_FREQUENCY: i64 = 500 << 16;
 const MAX_OFFSET_NS: i64 = NSEC_PER_SEC / 2;
+/// `PPM_SCALE` of `include/linux/timex.h`: what a frequency must be able to be multiplied by.
+const PPM_SCALE: i64 = 65_536_000;
+/// The farthest distance of TAI, in seconds.
+const MAX_TAI: i64 = 100_000;
 /// Microseconds of a tick at `USER_HZ`.
 const TICK_US: i64 = 10_000;
 /// The largest error, in microseconds.
@@ -103,11 +108,12 @@ impl Discipline {
         (i128::from(self.base) * parts / (i128::from(TICK_US) * (1_000_000 << 16))) as u64
     }
 
-    /// What is left of a slew, in nanoseconds.
-    fn left_ns(&self) -> i64 {
-        let (end, sign) = self.slew;
-        let left = end.0.saturating_sub(clock::now(ClockId::Realtime).0).max(0);
-        left / SLEW_PARTS * sign
+    /// Forgets a slew, as a clock that is set does (`ntp_clear` in `kernel/time/ntp.c`).
+    fn clear(&mut self) {
+        self.slew.1 = 0;
+        self.status |= STA_UNSYNC;
+        self.max_error = MAX_ERROR;
+        self.est_error = MAX_ERROR;
     }
 }
 
@@ -126,7 +132,24 @@ impl Inner {
         let Some(ns) = realtime_ns else { return Ok(0) };
         let date = jiff::Timestamp::from_nanosecond(i128::from(ns)).map_err(|_| EINVAL)?;
         self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
+        self.discipline().clear();
         Ok(0)
+    }
+
+    /// What is left of a slew, in nanoseconds.
+    fn left_ns(&self, discipline: &Discipline) -> i64 {
+        let (end, sign) = discipline.slew;
+        if !self.is_slewing() {
+            return 0;
+        }
+        let left = end.0.saturating_sub(clock::now(ClockId::Realtime).0).max(0);
+        left / SLEW_PARTS * sign
+    }
+
+    /// Whether REALTIME has a change of pace ahead.
+    fn is_slewing(&self) -> bool {
+        let pivot = self.page.page().maps()[Timeline::Realtime as usize].to_pivot();
+        pivot.at_host_ns > clock::now(ClockId::Realtime).0
     }
 
     /// `adjtimex(2)` on a `struct timex`, which is filled in.
@@ -134,20 +157,20 @@ impl Inner {
         let modes = get(timex, MODES) as u32;
         let single = modes & ADJ_ADJTIME != 0;
         let reads = modes == 0 || (single && modes & ADJ_READONLY != 0);
-        if !reads && !self.reach.settable {
-            return Err(EPERM);
-        }
         if single && modes & ADJ_OFFSET == 0 {
             return Err(EINVAL);
         }
+        if !reads && !self.reach.settable {
+            return Err(EPERM);
+        }
         let mut discipline = self.discipline();
-        let mut reported = discipline.left_ns();
+        let mut reported = self.left_ns(&discipline);
         if !reads && single {
             // As `adjtime(3)`: microseconds, and the old rest is returned.
             self.slew(&mut discipline, get(timex, OFFSET).saturating_mul(1000))?;
         } else if !reads {
             self.adjust(&mut discipline, modes, timex)?;
-            reported = discipline.left_ns();
+            reported = self.left_ns(&discipline);
         }
         let nano = discipline.status & STA_NANO != 0;
         let unit = if nano && !single { 1 } else { 1000 };
@@ -172,6 +195,9 @@ impl Inner {
         if modes & ADJ_TICK != 0 && !(TICK_US * 9 / 10..=TICK_US * 11 / 10).contains(&get(timex, TICK)) {
             return Err(EINVAL);
         }
+        if modes & ADJ_FREQUENCY != 0 && get(timex, FREQUENCY).checked_mul(PPM_SCALE).is_none() {
+            return Err(EINVAL);
+        }
         if modes & ADJ_SETOFFSET != 0 {
             let (unit, limit) = if modes & ADJ_NANO != 0 { (1, NSEC_PER_SEC) } else { (1000, NSEC_PER_SEC / 1000) };
             let fraction = get(timex, FRACTION);
@@ -182,6 +208,7 @@ impl Inner {
             let to = i128::from(self.now_ns(Timeline::Realtime)) + step;
             let date = jiff::Timestamp::from_nanosecond(to).map_err(|_| EINVAL)?;
             self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
+            discipline.clear();
         }
         if modes & ADJ_STATUS != 0 {
             let kept = discipline.status & STA_READ_ONLY;
@@ -200,7 +227,11 @@ impl Inner {
             discipline.est_error = get(timex, ESTERROR).clamp(0, MAX_ERROR);
         }
         if modes & ADJ_TIMECONST != 0 {
-            discipline.constant = get(timex, CONSTANT).clamp(0, 10);
+            let coarse = if discipline.status & STA_NANO != 0 { 0 } else { 4 };
+            discipline.constant = get(timex, CONSTANT).saturating_add(coarse).clamp(0, 10);
+        }
+        if modes & ADJ_TAI != 0 && (0..=MAX_TAI).contains(&get(timex, CONSTANT)) {
+            self.set_tai(get(timex, CONSTANT));
         }
         if modes & ADJ_FREQUENCY != 0 {
             discipline.frequency = get(timex, FREQUENCY).clamp(-MAX_FREQUENCY, MAX_FREQUENCY);
@@ -213,9 +244,24 @@ impl Inner {
         }
         if modes & ADJ_OFFSET != 0 {
             let unit = if discipline.status & STA_NANO != 0 { 1 } else { 1000 };
-            self.slew(discipline, get(timex, OFFSET).saturating_mul(unit))?;
+            let offset_ns = get(timex, OFFSET).saturating_mul(unit);
+            self.slew(discipline, offset_ns.clamp(-MAX_OFFSET_NS, MAX_OFFSET_NS))?;
         }
         Ok(())
+    }
+
+    /// Puts TAI so many seconds ahead of REALTIME.
+    fn set_tai(&self, seconds: i64) {
+        let ahead_ns = self.now_ns(Timeline::Tai).saturating_sub(self.now_ns(Timeline::Realtime));
+        // The two were read one after the other.
+        let found = (ahead_ns + NSEC_PER_SEC / 2).div_euclid(NSEC_PER_SEC);
+        let step_ns = (seconds - found) * NSEC_PER_SEC;
+        self.publish(|maps| {
+            let mut pivot = maps[Timeline::Tai as usize].to_pivot();
+            pivot.before.member_ns = pivot.before.member_ns.saturating_add(step_ns);
+            pivot.after.member_ns = pivot.after.member_ns.saturating_add(step_ns);
+            maps[Timeline::Tai as usize] = Map::from_pivot(pivot);
+        });
     }
 
     /// Puts frequency and tick on the clock. A slew in progress ends.
@@ -226,7 +272,7 @@ impl Inner {
             discipline.base = current;
         }
         let mult = discipline.rate();
-        if mult != current
+        if (mult != current || self.is_slewing())
             && let Some(rate) = Rate::from_mult(mult)
         {
             self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
@@ -238,7 +284,6 @@ impl Inner {
 
     /// Lets the clock gain or lose an offset at 500 parts per million, then run on as before.
     fn slew(&self, discipline: &mut Discipline, offset_ns: i64) -> Result<(), i32> {
-        let offset_ns = offset_ns.clamp(-MAX_OFFSET_NS, MAX_OFFSET_NS);
         self.pace(discipline)?;
         if offset_ns == 0 || discipline.applied == 0 {
             return Ok(());

@@ -88,7 +88,8 @@ impl Namespace {
     /// Changes the clocks that `spec` names, for all members at once. What it does not name goes on as it is.
     ///
     /// A date or an offset (against the host) makes a clock jump; a rate or a freeze alone never does. The change
-    /// takes effect half a millisecond after the call and before it returns, at one instant for all members.
+    /// takes effect half a millisecond after the call, at one instant for all members; the call returns when coarse
+    /// clocks show it too, a tick later.
     ///
     /// # Errors
     /// Where a clock would leave its range, MONOTONIC or BOOTTIME would step back, or members are not prepared for
@@ -155,10 +156,10 @@ impl Inner {
             lead_ns = lead_ns.saturating_mul(2);
         };
         self.page.page().publish(&planned);
-        while changes(&planned, &current).any(is_ahead) {
+        while changes(&planned, &current).any(is_ahead_for_someone) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
-        self.page.page().publish(&plan::settled(&planned));
+        self.page.page().publish(&plan::settled(&planned, &current));
         self.wake(&current);
         Ok(())
     }
@@ -221,6 +222,17 @@ fn changes(planned: &Maps, current: &Maps) -> impl Iterator<Item = (Timeline, Ho
         let (planned, current) = (planned[timeline as usize], current[timeline as usize]);
         (planned != current).then(|| (timeline, HostNs(planned.to_pivot().at_host_ns)))
     })
+}
+
+/// Whether a reader of a coarse clock, which lags by up to a tick, may still be ahead of a change: a clock that was set
+/// must not read less than that afterwards.
+fn is_ahead_for_someone((timeline, at): (Timeline, HostNs)) -> bool {
+    let coarse = match timeline {
+        Timeline::Realtime => ClockId::RealtimeCoarse,
+        Timeline::Monotonic => ClockId::MonotonicCoarse,
+        other => other.clock(),
+    };
+    clock::now(coarse) < at
 }
 
 /// Whether a change takes effect later than now.

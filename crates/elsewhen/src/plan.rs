@@ -44,7 +44,8 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
         let mult = match pace {
             Some(Pace::Rate(rate)) => rate.mult(),
             Some(Pace::Frozen) => 0,
-            None => before.mult,
+            // What is to come, where a change of pace lies ahead.
+            None => current[place].to_pivot().after.mult,
         };
         let pivot = match position {
             None => Pivot::bend(before, at, mult),
@@ -74,9 +75,13 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
     Ok(planned)
 }
 
-/// The same maps without what lies before their last change.
-pub(crate) fn settled(maps: &Maps) -> Maps {
-    maps.map(|map| Map::from_pivot(Pivot::settled(map.to_pivot().after)))
+/// The same maps, those that differ from `current` without what lies before their change. The others may have a change
+/// ahead.
+pub(crate) fn settled(planned: &Maps, current: &Maps) -> Maps {
+    std::array::from_fn(|place| match planned[place] == current[place] {
+        true => planned[place],
+        false => Map::from_pivot(Pivot::settled(planned[place].to_pivot().after)),
+    })
 }
 
 /// Where a position puts a timeline at the host instant `at`.

@@ -12,7 +12,7 @@ use elsewhen_linux::process;
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
-use elsewhen_vdso::surface::{WORD_ADJUST_CLOCK, WORD_SET_CLOCK};
+use elsewhen_vdso::surface::{WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_SET_CLOCK};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
@@ -193,6 +193,14 @@ impl Server {
         match base {
             WORD_SET_CLOCK => return self.set_clock(notification, extra),
             WORD_ADJUST_CLOCK => return self.adjust_clock(notification, extra),
+            WORD_CONFINED => {
+                let (tid, shown) = (notification.tid.0, program_of(notification.tid));
+                self.namespace.report(&format!(
+                    "{shown} (process {tid}) may not load its seccomp filter: it forbids rt_sigreturn, so the next time \
+                     call would end the process"
+                ));
+                return self.listener.succeed(notification).map(drop);
+            }
             _ => {}
         }
         let page = &self.namespace.page;

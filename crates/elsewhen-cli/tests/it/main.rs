@@ -13,6 +13,8 @@ mod guests;
 mod harness;
 mod library;
 mod servers;
+mod setting;
+mod signals;
 mod surface;
 mod terminal;
 mod tools;
