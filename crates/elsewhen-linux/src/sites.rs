@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The second jump is for those that arrive at the `syscall` itself: the kernel, which restarts a call there.
-//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx.
+//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx and, in r11,
+//! that of a `syscall` of its own, for calls that are none of ours.
 
 use crate::error::Result;
 use crate::page::IMAGE_ADDRESS;
@@ -29,7 +30,9 @@ const SITE_LEN: usize = 7;
 /// The bytes of its first instruction.
 const FIRST_LEN: usize = 5;
 /// The bytes of a site's stub.
-const STUB_LEN: usize = 17;
+const STUB_LEN: usize = 31;
+/// The bytes of a near jump.
+const JUMP_LEN: usize = 5;
 /// The bytes of the jump to the gate that stubs share.
 const SHARED_LEN: usize = 14;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -72,9 +75,9 @@ impl Sites {
             let at = start.plus(site.offset as u64);
             let stub = free.plus(stubs.len() as u64);
             let behind = at.plus(SITE_LEN as u64);
-            let (Some(to_stub), Some(to_site)) = (relative(at.0 + 5, stub.0), relative(stub.0 + 7, behind.0)) else {
-                continue;
-            };
+            let end = stub.plus(STUB_LEN as u64);
+            let distances = (relative(at.0 + 5, stub.0), relative(stub.0 + 7, behind.0), relative(end.0, behind.0));
+            let (Some(to_stub), Some(to_site), Some(from_own)) = distances else { continue };
             if stubs.len() + STUB_LEN > room {
                 break;
             }
@@ -84,13 +87,19 @@ impl Sites {
             {
                 continue;
             }
-            // lea rcx, [behind]; the first instruction; jmp to the shared jump.
+            // lea rcx, [behind]; lea r11, [own]; the first instruction; jmp to the shared jump.
             stubs.extend([0x48, 0x8d, 0x0d]);
             stubs.extend(to_site);
+            stubs.extend([0x4c, 0x8d, 0x1d]);
+            stubs.extend((FIRST_LEN as i32 + JUMP_LEN as i32).to_le_bytes());
             stubs.extend(site.first);
             stubs.push(0xe9);
             let back = -(stubs.len() as i32 + 4);
             stubs.extend(back.to_le_bytes());
+            // own: syscall; jmp behind.
+            stubs.extend(SYSCALL);
+            stubs.push(0xe9);
+            stubs.extend(from_own);
             memory.write(free, &stubs)?;
             let mut code = [0xe9, 0, 0, 0, 0, 0xeb, 0xf9];
             code[1..5].copy_from_slice(&to_stub);

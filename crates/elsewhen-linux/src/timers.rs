@@ -128,7 +128,12 @@ fn translate(armed: Armed, change: Change<'_>) -> Option<(i32, i64, i64)> {
     let interval = wait_to_host(wait_to_member(armed.interval_ns, pace_before), pace_after);
     // One that asked to hear of steps hears of this one: it expires.
     if armed.flags & TFD_TIMER_CANCEL_ON_SET != 0 {
-        let step = after.to_member(host_now).0 - before.to_member(host_now).0;
+        // At the instant of the change: what a new pace has gained since is no step.
+        let at = match change.after[place] {
+            Map::Pivot(pivot) => HostNs(pivot.after.host_ns),
+            Map::Offset(_) => host_now,
+        };
+        let step = after.after.to_member(at).0.saturating_sub(before.to_member(at).0);
         if step.abs() > NSEC_PER_SEC / 1000 {
             return Some((armed.flags, 1, 0));
         }

@@ -86,6 +86,20 @@ impl Arguments {
 const RECORD: usize = offset_of!(Frame, rbp);
 /// The number of `clock_gettime`.
 const CLOCK_GETTIME: u32 = 228;
+/// Numbers from here on are not of the surface.
+const NUMBERS: usize = 512;
+/// The numbers of the surface, a bit each.
+static OF_SURFACE: [u64; NUMBERS / 64] = {
+    let mut bits = [0; NUMBERS / 64];
+    let mut number = 0;
+    while number < NUMBERS {
+        if action(number as u32).is_some() {
+            bits[number / 64] |= 1 << (number % 64);
+        }
+        number += 1;
+    }
+    bits
+};
 /// What the gate leaves untouched below the caller's stack pointer.
 const RED_ZONE: usize = 128;
 
@@ -125,9 +139,11 @@ global_asm!(
     ".type elsewhen_cancel, @function",
     // The gate for calls of the C library, most of whose clock reads take a short way: into the caller's own stack, or
     // just above, where the pointer cannot be bad. Flags are not kept: the C library does not expect that.
+    // What is not of the surface is made at the address in r11, which the caller's `syscall` would lose anyway: a
+    // thread that `clone` makes there must not come here.
     "elsewhen_site:",
     "cmp eax, {clock_gettime}",
-    "jne elsewhen_gate",
+    "jne 7f",
     "cmp edi, {last_clock}",
     "ja elsewhen_gate",
     "mov r11, rsi",
@@ -160,6 +176,13 @@ global_asm!(
     "pop rcx",
     "lea rsp, [rsp + {red_zone}]",
     "jmp rcx",
+    "7:",
+    "cmp eax, {numbers}",
+    "jae 8f",
+    "bt [rip + {of_surface}], eax",
+    "jc elsewhen_gate",
+    "8:",
+    "jmp r11",
     ".size elsewhen_site, . - elsewhen_site",
     ".balign 16",
     // As a `syscall` instruction would be entered, but for rcx, which holds the address behind it.
@@ -283,6 +306,8 @@ global_asm!(
     near = const user::NEAR,
     host_clock = const offset_of!(State, host_clock),
     read = sym crate::read::read,
+    numbers = const NUMBERS,
+    of_surface = sym OF_SURFACE,
     record = const RECORD,
     call = const offset_of!(Frame, call),
     result = const offset_of!(Frame, result),

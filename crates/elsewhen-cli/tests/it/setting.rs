@@ -1,7 +1,8 @@
 //! Members set and discipline the clock of their namespace, where they are let: `date -s`, the system calls, `chronyd`.
 //!
-//! Whatever they do, the host's clock stays where it is: that is compared with MONOTONIC, which nobody sets. Members have
-//! no right to set it either, but where a test is about that right; and then the same has been seen to go well without.
+//! Whatever they do, the host's clock stays where it is: that is compared with MONOTONIC, which nobody sets. Members
+//! have no right to set it either, but where a test is about that right; and then the same has been seen to go well
+//! without.
 
 use crate::harness::*;
 use crate::waits::MS;
