@@ -23,6 +23,7 @@ use elsewhen_vdso::image;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The bytes of a site.
@@ -31,6 +32,8 @@ const SITE_LEN: usize = 7;
 const FIRST_LEN: usize = 5;
 /// The bytes of a site's stub.
 const STUB_LEN: usize = 31;
+/// The bytes of the loading of an address.
+const LEA_LEN: usize = 7;
 /// The bytes of a near jump.
 const JUMP_LEN: usize = 5;
 /// The bytes of the jump to the gate that stubs share.
@@ -43,12 +46,13 @@ const NUMBERS: [u32; 5] = [13, 14, 96, 201, 228];
 
 /// The sites found so far, by file.
 #[derive(Debug, Default)]
-pub(crate) struct Sites(Mutex<HashMap<Text, Arc<[Site]>>>);
+pub(crate) struct Sites(Mutex<HashMap<Text, Arc<[Group]>>>);
 
 /// A mapping of a file's code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Text {
-    file: String,
+    /// Device, inode, and when it was last written.
+    file: (u64, u64, i64, i64),
     start_offset: u64,
     len: usize,
 }
@@ -60,6 +64,19 @@ struct Site {
     first: [u8; FIRST_LEN],
 }
 
+/// Sites near each other, which are written together, with the code from the first to the last.
+#[derive(Clone, Debug)]
+struct Group {
+    sites: Vec<Site>,
+    code: Vec<u8>,
+}
+
+impl Group {
+    fn start(&self) -> usize {
+        self.sites.first().map_or(0, |site| site.offset)
+    }
+}
+
 impl Sites {
     /// Sends the sites of a process's C library to the gate, with stubs at `free`, where `room` bytes can be had.
     ///
@@ -69,58 +86,83 @@ impl Sites {
     /// Where memory cannot be written. The caller must not let the process run on then.
     pub(crate) fn redirect(&self, memory: &RemoteMemory, free: RemoteAddr, room: usize) -> Result<()> {
         let Some((start, text)) = library(memory) else { return Ok(()) };
-        let sites = self.of(memory, start, &text);
+        let groups = self.of(memory, start, &text);
         let mut stubs = far_jump(IMAGE_ADDRESS + image::HOOK_SITE).to_vec();
-        for site in sites.iter() {
-            let at = start.plus(site.offset as u64);
-            let stub = free.plus(stubs.len() as u64);
-            let behind = at.plus(SITE_LEN as u64);
-            let end = stub.plus(STUB_LEN as u64);
-            let distances = (relative(at.0 + 5, stub.0), relative(stub.0 + 7, behind.0), relative(end.0, behind.0));
-            let (Some(to_stub), Some(to_site), Some(from_own)) = distances else { continue };
-            if stubs.len() + STUB_LEN > room {
-                break;
+        let mut changed = Vec::new();
+        for group in groups.iter() {
+            let mut code = group.code.clone();
+            for site in &group.sites {
+                if stubs.len() + STUB_LEN > room {
+                    break;
+                }
+                let at = site.offset - group.start();
+                redirect_one(site, start, free, &mut stubs, &mut code[at..at + SITE_LEN]);
             }
-            // The mapping is private, but the file may have been another when it was looked at.
-            let mut found = [0; SITE_LEN];
-            if memory.read(at, &mut found).is_err() || found[..FIRST_LEN] != site.first || found[FIRST_LEN..] != SYSCALL
-            {
-                continue;
-            }
-            // lea rcx, [behind]; lea r11, [own]; the first instruction; jmp to the shared jump.
-            stubs.extend([0x48, 0x8d, 0x0d]);
-            stubs.extend(to_site);
-            stubs.extend([0x4c, 0x8d, 0x1d]);
-            stubs.extend((FIRST_LEN as i32 + JUMP_LEN as i32).to_le_bytes());
-            stubs.extend(site.first);
-            stubs.push(0xe9);
-            let back = -(stubs.len() as i32 + 4);
-            stubs.extend(back.to_le_bytes());
-            // own: syscall; jmp behind.
-            stubs.extend(SYSCALL);
-            stubs.push(0xe9);
-            stubs.extend(from_own);
-            memory.write(free, &stubs)?;
-            let mut code = [0xe9, 0, 0, 0, 0, 0xeb, 0xf9];
-            code[1..5].copy_from_slice(&to_stub);
-            memory.write(at, &code)?;
+            changed.push((start.plus(group.start() as u64), code));
         }
-        Ok(())
+        memory.write(free, &stubs)?;
+        changed.iter().try_for_each(|(at, code)| memory.write(*at, code))
     }
 
-    fn of(&self, memory: &RemoteMemory, start: RemoteAddr, text: &Text) -> Arc<[Site]> {
+    fn of(&self, memory: &RemoteMemory, start: RemoteAddr, text: &Text) -> Arc<[Group]> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sites) = known.get(text) {
-            return Arc::clone(sites);
+        if let Some(groups) = known.get(text) {
+            return Arc::clone(groups);
         }
         let mut code = vec![0; text.len];
-        let sites: Arc<[Site]> = match memory.read(start, &mut code) {
-            Ok(()) => find(&code).into(),
+        let groups: Arc<[Group]> = match memory.read(start, &mut code) {
+            Ok(()) => group(find(&code), &code).into(),
             Err(_) => Arc::new([]),
         };
-        known.insert(text.clone(), Arc::clone(&sites));
-        sites
+        known.insert(text.clone(), Arc::clone(&groups));
+        groups
     }
+}
+
+/// Makes a site's stub and the code that leads to it. A site out of reach stays as it is.
+fn redirect_one(site: &Site, start: RemoteAddr, free: RemoteAddr, stubs: &mut Vec<u8>, code: &mut [u8]) {
+    let at = start.plus(site.offset as u64);
+    let (stub, behind) = (free.plus(stubs.len() as u64), at.plus(SITE_LEN as u64));
+    let end = stub.plus(STUB_LEN as u64);
+    let distances = (
+        relative(at.0 + JUMP_LEN as u64, stub.0),
+        relative(stub.0 + LEA_LEN as u64, behind.0),
+        relative(end.0, behind.0),
+    );
+    let (Some(to_stub), Some(to_behind), Some(from_own)) = distances else { return };
+    // lea rcx, [behind]; lea r11, [own]; the first instruction; jmp to the shared jump.
+    stubs.extend([0x48, 0x8d, 0x0d]);
+    stubs.extend(to_behind);
+    stubs.extend([0x4c, 0x8d, 0x1d]);
+    stubs.extend((FIRST_LEN as i32 + JUMP_LEN as i32).to_le_bytes());
+    stubs.extend(site.first);
+    stubs.push(0xe9);
+    let back = -(stubs.len() as i32 + 4);
+    stubs.extend(back.to_le_bytes());
+    // own: syscall; jmp behind.
+    stubs.extend(SYSCALL);
+    stubs.push(0xe9);
+    stubs.extend(from_own);
+    // jmp stub; jmp back to that.
+    code[0] = 0xe9;
+    code[1..JUMP_LEN].copy_from_slice(&to_stub);
+    code[JUMP_LEN..].copy_from_slice(&[0xeb, 0xf9]);
+}
+
+/// Puts sites of one page together.
+fn group(sites: Vec<Site>, code: &[u8]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for site in sites {
+        let end = site.offset + SITE_LEN;
+        match groups.last_mut().filter(|group| (end - 1) / 4096 == group.start() / 4096) {
+            Some(group) => {
+                group.code.extend(&code[group.start() + group.code.len()..end]);
+                group.sites.push(site);
+            }
+            None => groups.push(Group { code: code[site.offset..end].to_vec(), sites: vec![site] }),
+        }
+    }
+    groups
 }
 
 /// The code of the process's C library, and what tells it from others.
@@ -129,7 +171,7 @@ fn library(memory: &RemoteMemory) -> Option<(RemoteAddr, Text)> {
     maps.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
-        let (device, inode, path) = (words.next()?, words.next()?, words.next()?);
+        let path = words.nth(2)?;
         let name = path.rsplit('/').next()?;
         if rights != "r-xp"
             || !(name.starts_with("libc.so") || name.starts_with("libc-2.") || name.starts_with("ld-musl"))
@@ -140,7 +182,8 @@ fn library(memory: &RemoteMemory) -> Option<(RemoteAddr, Text)> {
         let number = |text| u64::from_str_radix(text, 16).ok();
         let (start, end) = (number(start)?, number(end)?);
         let len = usize::try_from(end.checked_sub(start)?).ok().filter(|len| *len < 1 << 26)?;
-        let file = format!("{device} {inode}");
+        let file = fs::metadata(format!("/proc/{}/root{path}", memory.tid().0)).ok()?;
+        let file = (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
         Some((RemoteAddr(start), Text { file, start_offset: number(offset)?, len }))
     })
 }
@@ -235,6 +278,34 @@ mod tests {
         code[24..31].copy_from_slice(&[0xb8, 39, 0, 0, 0, 0x0f, 0x05]);
         code[40..47].copy_from_slice(&[0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05]);
         assert_eq!(find(&code).iter().map(|site| site.offset).collect::<Vec<_>>(), [8, 40]);
+    }
+
+    #[test]
+    fn sites_of_a_page_are_written_together_and_keep_what_lies_between() {
+        let mut code = vec![0x90; 3 * 4096];
+        for at in [10, 300, 5000] {
+            code[at..at + SITE_LEN].copy_from_slice(&SIGACTION);
+        }
+        let groups = group(find(&code), &code);
+        assert_eq!(groups.iter().map(|group| group.sites.len()).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(groups[0].code, code[10..307]);
+        let (mut stubs, mut changed) = (Vec::new(), groups[0].code.clone());
+        let (start, free) = (RemoteAddr(0x7000_0000), RemoteAddr(0x7100_0000));
+        redirect_one(&groups[0].sites[1], start, free, &mut stubs, &mut changed[290..297]);
+        assert_eq!(stubs.len(), STUB_LEN);
+        assert_eq!(changed[..290], code[10..300], "nothing else changes");
+        let decode =
+            |code: &[u8], at| Decoder::with_ip(64, code, at, DecoderOptions::NONE).into_iter().collect::<Vec<_>>();
+        let there = decode(&changed[290..], start.0 + 300);
+        assert_eq!((there[0].near_branch_target(), there[1].near_branch_target()), (free.0, start.0 + 300));
+        let stub = decode(&stubs, free.0);
+        assert_eq!(stub[0].ip_rel_memory_address(), start.0 + 307);
+        assert_eq!(stub[1].ip_rel_memory_address(), stub[4].ip(), "its own syscall");
+        assert_eq!(stub[5].near_branch_target(), start.0 + 307);
+        // Out of reach: nothing happens.
+        let (mut stubs, mut far) = (Vec::new(), changed.clone());
+        redirect_one(&groups[0].sites[0], RemoteAddr(1 << 40), free, &mut stubs, &mut far[..7]);
+        assert!(stubs.is_empty() && far == changed);
     }
 
     #[test]

@@ -364,3 +364,12 @@ fn every_row_of_the_surface_has_a_case() {
     let untested: Vec<_> = rows.filter(|row| !tested.contains(*row) && !ELSEWHERE.contains(row)).collect();
     assert!(untested.is_empty(), "without a case: {untested:?}");
 }
+
+#[test]
+fn what_cannot_be_translated_is_not_there() {
+    for flags in [&["--offset", "1d"], &["--rate", "2"]] {
+        let outcome = run_quietly(elsewhen(flags, guest("refused"))).success();
+        // ENOSYS, whoever asks.
+        assert_eq!(outcome.stdout, "io_uring_setup 38 38\nclone3 38 38\nthread 0\n", "{flags:?}");
+    }
+}
