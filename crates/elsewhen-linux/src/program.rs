@@ -3,7 +3,7 @@
 //! A program is examined when its execution is announced, from its file: the answer decides between the way in
 //! that costs least, the one that works for anything, and a refusal while the caller can still be told.
 
-use crate::page::{PAGE_ADDRESS, image_len};
+use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::Tid;
 use elsewhen_vdso::elf::{self, Elf64, PT_INTERP, PT_LOAD, PT_TLS};
 use elsewhen_vdso::page::PAGE_SIZE;
@@ -223,7 +223,7 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
     }
     let Some(program) = Elf64::new(start) else { return Program::left_to_kernel(path.to_owned()) };
     if header.kind == elf::ET_EXEC && covers_our_place(program) {
-        let reason = format!("it occupies the addresses {PAGE_ADDRESS:#x} and up, where the page and the image go");
+        let reason = format!("it occupies the addresses {STATE_ADDRESS:#x} and up, where the state, the page and the image go");
         return Program::refused(path.to_owned(), "fixed-address", reason);
     }
     let interpreter = program.segments().find(|segment| segment.kind == PT_INTERP);
@@ -258,7 +258,7 @@ fn is_known_loader(path: &Path) -> bool {
 }
 
 fn covers_our_place(program: Elf64<'_>) -> bool {
-    let (start, end) = (PAGE_ADDRESS, PAGE_ADDRESS + PAGE_SIZE as u64 + image_len());
+    let (start, end) = (STATE_ADDRESS, IMAGE_ADDRESS + image_len());
     program.segments().any(|segment| {
         segment.kind == PT_LOAD
             && segment.vaddr & !0xfff < end

@@ -130,6 +130,10 @@ impl Inner {
             return Err(EPERM);
         }
         let Some(ns) = realtime_ns else { return Ok(0) };
+        // As the kernel: the machine was not started before 1970.
+        if ns < self.now_ns(Timeline::Monotonic) {
+            return Err(EINVAL);
+        }
         let date = jiff::Timestamp::from_nanosecond(i128::from(ns)).map_err(|_| EINVAL)?;
         self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
         self.discipline().clear();
