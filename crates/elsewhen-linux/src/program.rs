@@ -223,7 +223,8 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
     }
     let Some(program) = Elf64::new(start) else { return Program::left_to_kernel(path.to_owned()) };
     if header.kind == elf::ET_EXEC && covers_our_place(program) {
-        let reason = format!("it occupies the addresses {STATE_ADDRESS:#x} and up, where the state, the page and the image go");
+        let reason =
+            format!("it occupies the addresses {STATE_ADDRESS:#x} and up, where the state, the page and the image go");
         return Program::refused(path.to_owned(), "fixed-address", reason);
     }
     let interpreter = program.segments().find(|segment| segment.kind == PT_INTERP);

@@ -32,7 +32,7 @@ impl Members {
         for pid in &self.0 {
             if has_timers(*pid) {
                 // Whichever thread it is, its image sets the timers of the process.
-                signal(*pid, *pid, WAKE_TIMERS_MARK);
+                signal(*pid, least_disturbed(*pid), WAKE_TIMERS_MARK);
             }
         }
     }
@@ -62,6 +62,28 @@ fn is_member(pid: u32, inode: u64) -> bool {
         start.and_then(|start| u64::from_str_radix(start, 16).ok()) == Some(PAGE_ADDRESS)
             && words.nth(3).and_then(|found| found.parse().ok()) == Some(inode)
     })
+}
+
+/// The thread of a process whose system call minds a signal the least.
+fn least_disturbed(pid: u32) -> u32 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return pid };
+    let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.min_by_key(|tid| disturbance(pid, *tid)).unwrap_or(pid)
+}
+
+/// How much a signal disturbs a thread: not at all in the gate; not visibly where the kernel restarts its call
+/// (`signal(7)`: reads, waits for children, futexes without timeout); else the call may fail with EINTR. One that runs
+/// may be about to end.
+fn disturbance(pid: u32, tid: u32) -> u32 {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")) else { return 3 };
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [number, .., at] = words[..] else { return 2 };
+    let at = u64::from_str_radix(at.trim_start_matches("0x"), 16).unwrap_or(0);
+    match number.parse() {
+        _ if (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&at) => 0,
+        Ok(libc::SYS_read | libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_futex | libc::SYS_accept4) => 1,
+        _ => 2,
+    }
 }
 
 fn wake_threads(pid: u32, current: Ticket) -> usize {
