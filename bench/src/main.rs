@@ -3,7 +3,8 @@
 //!
 //! - `reads`: nanoseconds per call of the clock functions of libc;
 //! - `starts`: microseconds per started program, and per failing `execve(2)`;
-//! - `memory`: private memory of members, by mapping.
+//! - `memory`: private memory of members, by mapping;
+//! - `traps`: nanoseconds per system call.
 //!
 //! Times are taken with the processor's time stamp counter, which no time namespace distorts. All configurations
 //! run side by side, as workers that take turns, because on a shared machine two runs are not comparable.
@@ -21,6 +22,7 @@ mod reads;
 mod report;
 mod starts;
 mod statistics;
+mod traps;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +62,8 @@ enum Command {
     Starts,
     /// Private memory of members
     Memory,
+    /// Nanoseconds per system call
+    Traps,
     /// All of the above
     All,
     /// Answer requests on standard input
@@ -94,6 +98,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     if all || matches!(arguments.command, Command::Memory) {
         report.extend(memory::run(&elsewhen)?);
+    }
+    if all || matches!(arguments.command, Command::Traps) {
+        report.extend(traps::run(&elsewhen, arguments.rounds)?);
     }
     if arguments.json {
         println!("{:#}", report.to_json());

@@ -55,6 +55,10 @@ impl Filter {
         code.land(x86_64);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
+        // The calls of an interface that most kernels do not have, and nothing here translates.
+        let known = code.jump_unless(JUMP_IF_NOT_BELOW, X32_BIT);
+        code.emit(RETURN, REFUSE);
+        code.land(known);
         let mut numbers: Vec<(u32, What)> = ROWS
             .iter()
             .filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)))

@@ -31,8 +31,8 @@ impl Members {
         timers::rearm_descriptors(&self.0, change);
         for pid in &self.0 {
             if has_timers(*pid) {
-                // Whichever thread it is, its image sets the timers of the process.
-                signal(*pid, least_disturbed(*pid), WAKE_TIMERS_MARK);
+                // Whichever thread gets it, its image sets the timers of the process.
+                signal(*pid, None, WAKE_TIMERS_MARK);
             }
         }
     }
@@ -64,32 +64,10 @@ fn is_member(pid: u32, inode: u64) -> bool {
     })
 }
 
-/// The thread of a process whose system call minds a signal the least.
-fn least_disturbed(pid: u32) -> u32 {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return pid };
-    let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.min_by_key(|tid| disturbance(pid, *tid)).unwrap_or(pid)
-}
-
-/// How much a signal disturbs a thread: not at all in the gate; not visibly where the kernel restarts its call
-/// (`signal(7)`: reads, waits for children, futexes without timeout); else the call may fail with EINTR. One that runs
-/// may be about to end.
-fn disturbance(pid: u32, tid: u32) -> u32 {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")) else { return 3 };
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let [number, .., at] = words[..] else { return 2 };
-    let at = u64::from_str_radix(at.trim_start_matches("0x"), 16).unwrap_or(0);
-    match number.parse() {
-        _ if (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&at) => 0,
-        Ok(libc::SYS_read | libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_futex | libc::SYS_accept4) => 1,
-        _ => 2,
-    }
-}
-
 fn wake_threads(pid: u32, current: Ticket) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid, WAKE_MARK)).count()
+    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, Some(*tid), WAKE_MARK)).count()
 }
 
 /// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
@@ -113,13 +91,18 @@ fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
         }
         let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let counter = bytes[frame::TICKET..].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
-        let same_call = word(frame::CALL) == number && word(frame::CALL + 8) == rest[0];
+        // A call that a stop has interrupted shows as the one that restarts it.
+        let same_call = number == libc::SYS_restart_syscall as u64
+            || (word(frame::CALL) == number && word(frame::CALL + 8) == rest[0]);
         same_call && bytes[frame::KIND] != 0 && counter != current.counter()
     })
 }
 
-/// Queues the signal. False where the thread is gone or may not be signalled.
-fn signal(pid: u32, tid: u32, mark: u64) -> bool {
+/// Queues the signal for a thread, or for the process. False where it is gone or may not be signalled.
+///
+/// A signal for a thread shares a queue with those of caught calls, of which it could replace one; the image looks for
+/// that only where a wait is to be woken.
+fn signal(pid: u32, tid: Option<u32>, mark: u64) -> bool {
     // SAFETY: all zeros is a valid value of this plain struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     info.si_signo = libc::SIGSYS;
@@ -128,6 +111,12 @@ fn signal(pid: u32, tid: u32, mark: u64) -> bool {
     let value = unsafe { (&raw mut info).cast::<u64>().add(3) };
     // SAFETY: as above.
     unsafe { value.write(mark) };
-    // SAFETY: the kernel reads one `siginfo_t`.
-    unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, &raw const info) == 0 }
+    let info = &raw const info;
+    let result = match tid {
+        // SAFETY: the kernel reads one `siginfo_t`.
+        Some(tid) => unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, info) },
+        // SAFETY: as above.
+        None => unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, libc::SIGSYS, info) },
+    };
+    result == 0
 }

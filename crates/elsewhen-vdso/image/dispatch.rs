@@ -22,12 +22,16 @@ use core::sync::atomic::Ordering;
 
 const SYS_POLL: u64 = 7;
 const SYS_PPOLL: u64 = 271;
+const SYS_ALARM: u64 = 37;
+const SYS_EPOLL_WAIT: u64 = 232;
 const SYS_EPOLL_PWAIT: u64 = 281;
 const SYS_EPOLL_PWAIT2: u64 = 441;
 const SYS_SETITIMER: u64 = 38;
 const SYS_TIMER_DELETE: i64 = 226;
 const SYS_ARCH_PRCTL: i64 = 158;
 const ARCH_SET_FS: usize = 0x1002;
+const SYS_PRCTL: u64 = 157;
+const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
 
 const EPERM: i64 = -1;
 const EINTR: i64 = -4;
@@ -58,6 +62,7 @@ pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     }
     frame.wait.kind = Kind::Untimed;
     frame.mask = Mask::Silent;
+    signals::after_fork();
     let state = state();
     let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
         && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
@@ -173,6 +178,10 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
             Ok(Next::Call)
         }
         Action::Confine => {
+            if frame.number == SYS_PRCTL && frame.args.get(0) == PR_SET_SYSCALL_USER_DISPATCH {
+                // It would dispatch the image's own calls. As a kernel that has no such thing.
+                return Err(EINVAL);
+            }
             if !confine::lets_handlers_return(frame) {
                 ask(WORD_CONFINED, 0);
                 return Err(EPERM);
@@ -206,6 +215,9 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         return again(frame);
     }
     let result = frame.result;
+    if frame.call[0] != frame.number && is_refusal(result) && fall_back(frame) {
+        return Next::Call;
+    }
     frame.rax = result as u64;
     if frame.mask == Mask::KeepsOut {
         signals::deliver_pending();
@@ -239,7 +251,15 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::TimerfdGettime if result == 0 => rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => rescale(frame.args.get(2), 4, Form::Timeval),
-        Action::Alarm if result == 0 => after_alarm(frame),
+        Action::Alarm if frame.call[0] == SYS_SETITIMER => {
+            if result == 0 {
+                after_alarm(frame);
+            }
+        }
+        Action::Alarm => {
+            let left_ns = (result * NSEC_PER_SEC).max(0);
+            frame.rax = (wait_to_member(left_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);
+        }
         Action::Getsockopt if result == 0 => after_getsockopt(frame),
         Action::TimerCreate if result == 0 => frame.rax = after_timer_create(frame) as u64,
         Action::TimerDelete if result == 0 => state().remove_timer(frame.args.get(0) as i32),
@@ -435,6 +455,41 @@ fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
         frame.call[usize::from(argument) + 3] = opaque(0);
     }
     Ok(Next::Call)
+}
+
+/// Whether a call is not there, or a filter of the program's own does not let it through.
+const fn is_refusal(result: i64) -> bool {
+    const EACCES: i64 = -13;
+    const ENOSYS: i64 = -38;
+    result == ENOSYS || result == EPERM || result == EACCES
+}
+
+/// Makes the caller's own call after all, in the caller's coarser unit, rounded up. False for what has no such way.
+#[inline(never)]
+fn fall_back(frame: &mut Frame) -> bool {
+    let argument = match frame.number {
+        SYS_POLL => 2,
+        SYS_EPOLL_WAIT | SYS_EPOLL_PWAIT => 3,
+        SYS_ALARM => 0,
+        _ => return false,
+    };
+    let mask = frame.call[5];
+    for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
+        *place = frame.args.get(at as u8);
+    }
+    frame.call[0] = frame.number;
+    if frame.number == SYS_ALARM {
+        let value_ns = (u64::from(frame.args.get(0) as u32) * NSEC_PER_SEC as u64) as i64;
+        frame.call[1] = (wait_to_host(value_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);
+        return true;
+    }
+    if frame.number == SYS_EPOLL_PWAIT {
+        frame.call[5] = mask;
+    }
+    let timeout_ms = frame.args.get(argument) as u32 as u64;
+    frame.wait_for(Form::Millis, timeout_ms, 0);
+    frame.call[usize::from(argument) + 1] = frame.scratch[0];
+    true
 }
 
 #[inline(never)]

@@ -387,10 +387,6 @@ pub(crate) fn enter(registers: &mut Registers, number: u64) {
 /// Translates a caught call here, in the handler on its own stack, so that the thread's other stack is used for
 /// nothing but the frame of a wait.
 pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
-    if matches!(action(number as u32), Some(Action::RtSigprocmask)) {
-        // The kernel gives back the thread's mask when the handler returns.
-        return enter(registers, number);
-    }
     if dispatch::is_wait(number as u32) {
         let record = registers.rsp.wrapping_sub(RED_ZONE as u64 + 16);
         let frame = record.wrapping_sub(RECORD as u64) as *mut Frame;
@@ -407,16 +403,23 @@ pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
         }
         return;
     }
+    answer_by_handler(registers, number, |frame| {
+        let mut next = dispatch::begin_filled(frame);
+        while next == Next::Call {
+            frame.make_call();
+            next = dispatch::finish(frame);
+        }
+        frame.rax as i64
+    });
+}
+
+/// Answers a caught call here, with a frame on the handler's own stack.
+pub(crate) fn answer_by_handler(registers: &mut Registers, number: u64, answer: impl FnOnce(&mut Frame) -> i64) {
     let mut frame = MaybeUninit::<Frame>::uninit();
     // SAFETY: made of integers and enums, every one of which is written by `fill` or before it is read.
     let frame = unsafe { &mut *frame.as_mut_ptr() };
     frame.fill(registers, number);
-    let mut next = dispatch::begin_filled(frame);
-    while next == Next::Call {
-        frame.make_call();
-        next = dispatch::finish(frame);
-    }
-    registers.rax = frame.rax;
+    registers.rax = answer(frame) as u64;
 }
 
 /// The number of no system call, with which a wait that the handler translated comes back to it.
@@ -459,10 +462,17 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
     if !catches(number as u32, reach, argument) {
         return None;
     }
-    // SAFETY: the thread has just executed what lies before its instruction pointer, if rcx says so: there the
-    // instruction leaves the address behind it.
-    let before = || unsafe { ((registers.rip - 2) as *const u16).read_unaligned() };
-    (registers.rcx == registers.rip && before() == SYSCALL).then_some(number)
+    // There the instruction leaves the address behind it.
+    if registers.rcx != registers.rip {
+        return None;
+    }
+    let mut before = [opaque(0)];
+    user::reread(registers.rip - 8, &mut before);
+    let (syscall, first) = ((before[0] >> 48) as u16, before[0]);
+    // `mov eax, N` and `xor eax, eax` say which call it was.
+    let named = (first >> 8) as u8 == 0xb8 && (first >> 16) as u32 != number as u32;
+    let zero = (first >> 32) as u16 == 0xc031;
+    (syscall == SYSCALL && !named && !zero).then_some(number)
 }
 
 /// Gives a thread whose call in the gate was caught by another filter its own registers back, as if its own call had
@@ -540,14 +550,16 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     if !dispatch::is_wait(frame.number as u32) {
         return;
     }
-    let mut rip = frame.return_address - 2;
+    let (mut rip, mut rax) = (frame.return_address - 2, frame.number);
     if registers.rip == label!("elsewhen_gate_made") {
         frame.result = registers.rax as i64;
         if dispatch::finish(frame) == Next::Return {
             rip = frame.return_address;
+            rax = frame.rax;
         }
     }
     frame.restore(registers, record, rip);
+    registers.rax = rax;
 }
 
 /// The frame record of the gate in which a thread is, after its first instructions and before its last.

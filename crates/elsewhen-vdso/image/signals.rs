@@ -20,6 +20,7 @@ use core::sync::atomic::Ordering;
 const SYS_RT_SIGACTION: i64 = 13;
 const SYS_RT_SIGPROCMASK: i64 = 14;
 const SYS_GETPID: i64 = 39;
+const SYS_RT_SIGPENDING: i64 = 127;
 const SYS_ARCH_PRCTL: i64 = 158;
 const SYS_GETTID: i64 = 186;
 const SYS_RT_TGSIGQUEUEINFO: i64 = 297;
@@ -41,6 +42,11 @@ const SA_KNOWN: u64 = 0xdc00_0c07;
 const SIGKILL: u64 = 9;
 const SIGSTOP: u64 = 19;
 const EINTR: i64 = -4;
+
+const EINVAL: i64 = -22;
+const SIG_BLOCK: u64 = 0;
+const SIG_UNBLOCK: u64 = 1;
+const SIG_SETMASK: u64 = 2;
 
 /// Bytes of a kernel `sigset_t`, and words of a `siginfo_t` and a `struct sigaction`.
 const SET_SIZE: u64 = 8;
@@ -159,7 +165,9 @@ impl Context {
     /// Whether the handler runs on an alternate stack, and the thread was on another.
     fn is_elsewhere(&self) -> bool {
         const SS_DISABLE: u64 = 2;
-        let inside = self.registers.rsp.wrapping_sub(self.alternate_start) < self.alternate_size;
+        // As the kernel counts (`__on_sig_stack`): the stack grows down from its end.
+        let depth = self.registers.rsp.wrapping_sub(self.alternate_start);
+        let inside = depth != 0 && depth <= self.alternate_size;
         self.alternate_size != 0 && self.alternate_flags & SS_DISABLE == 0 && !inside
     }
 }
@@ -197,7 +205,9 @@ impl Forward {
 pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context) -> Forward {
     const SYS_SECCOMP: i32 = 1;
     const SI_QUEUE: i32 = -1;
-    let (elsewhere, registers) = (context.is_elsewhere(), &mut context.registers);
+    const SI_TKILL: i32 = -6;
+    let elsewhere = context.is_elsewhere();
+    let (registers, blocked) = (&mut context.registers, &mut context.blocked);
     if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
         let number = info.value as u32;
         if number == WAIT_IS_OVER && !in_image(info.address_or_sender) {
@@ -208,7 +218,7 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         // `VSYSCALL_ADDR` of `arch/x86/include/uapi/asm/vsyscall.h`; the kernel has returned from there already.
         let by_vsyscall = info.address_or_sender >> 12 == 0xffff_ffff_ff60_0000 >> 12;
         let number = if by_vsyscall { u64::from(number) | VSYSCALL } else { u64::from(number) };
-        catch(registers, number, elsewhere);
+        catch(registers, blocked, number, elsewhere);
         return Forward::NOTHING;
     }
     // Where a signal of ours or of the program was waiting already, the kernel drops the one of the call.
@@ -217,8 +227,11 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         if let Some(address) = gate::disown(registers) {
             info.address_or_sender = address;
         }
-    } else if let Some(number) = gate::lost_call(registers) {
-        catch(registers, number, elsewhere);
+    } else if (info.code == SI_TKILL || (info.code == SI_QUEUE && info.value == WAKE_MARK))
+        && let Some(number) = gate::lost_call(registers)
+    {
+        // Only signals sent to the thread share a queue with that of the call.
+        catch(registers, blocked, number, elsewhere);
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
     let bare = info.code == 0 && info.address_or_sender == 0;
@@ -227,16 +240,22 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         crate::timers::rearm();
     }
     if (queued && (info.value == WAKE_MARK || info.value == WAKE_TIMERS_MARK)) || bare {
-        gate::translate_again(registers);
+        // A signal for the program that came at the same time ends the wait, as it would alone.
+        if !is_to_be_interrupted(*blocked) {
+            gate::translate_again(registers);
+        }
         return Forward::NOTHING;
     }
-    let blocked = context.blocked;
+    let blocked = *blocked;
     foreign(info, registers, info.code == SYS_SECCOMP, blocked)
 }
 
-/// Translates a caught call.
-fn catch(registers: &mut Registers, number: u64, elsewhere: bool) {
-    if number == u64::from(WAIT_IS_OVER) {
+/// Translates a caught call of a thread with that mask.
+fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: bool) {
+    if elsewhere && number == SYS_RT_SIGPROCMASK as u64 {
+        // The kernel gives the thread the mask in the frame when the handler returns.
+        gate::answer_by_handler(registers, number, |frame| sigprocmask_of(frame, blocked));
+    } else if number == u64::from(WAIT_IS_OVER) {
         gate::leave_by_handler(registers);
     } else if elsewhere && state().wiped.pending.load(Ordering::Relaxed) == 0 && number & VSYSCALL == 0 {
         gate::enter_by_handler(registers, number);
@@ -310,10 +329,9 @@ pub(crate) extern "C" fn after_sigsys(unblock: u64) {
 
 /// Sets the kernel's mask of this thread.
 fn set_mask(mask: u64) {
-    const SIG_SETMASK: usize = 2;
     let mask = opaque(mask);
     // SAFETY: the kernel reads one word of ours.
-    unsafe { syscall(SYS_RT_SIGPROCMASK, [SIG_SETMASK, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
+    unsafe { syscall(SYS_RT_SIGPROCMASK, [SIG_SETMASK as usize, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
 }
 
 /// Sends this thread the `SIGSYS` that is pending, if it does not block that.
@@ -328,6 +346,24 @@ pub(crate) fn deliver_pending() {
         pending_info(&mut info);
         requeue(info.as_ptr().cast());
     }
+}
+
+/// Whether a signal is pending for a thread with that mask which the program handles.
+fn is_to_be_interrupted(blocked: u64) -> bool {
+    let mut pending = opaque(0);
+    // SAFETY: the kernel writes one word, into ours.
+    unsafe { syscall(SYS_RT_SIGPENDING, [&raw mut pending as usize, SET_SIZE as usize, 0, 0, 0, 0]) };
+    let mut left = pending & !blocked & !bit(SIGSYS);
+    while left != 0 {
+        let signal = u64::from(left.trailing_zeros()) + 1;
+        left &= left - 1;
+        let mut action = blank();
+        set_action(signal, None, &raw mut action as u64);
+        if action.handler > SIG_IGN {
+            return true;
+        }
+    }
+    false
 }
 
 /// Sends this thread a `SIGSYS` once more.
@@ -349,9 +385,6 @@ pub(crate) extern "C" fn on_cancel(signal: i32, _info: &mut Info, context: &mut 
 /// `rt_sigprocmask(2)`.
 #[inline(never)]
 pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
-    const SIG_BLOCK: u64 = 0;
-    const SIG_UNBLOCK: u64 = 1;
-    const SIG_SETMASK: u64 = 2;
     let (how, new, old, size) = (frame.args.get(0), frame.args.get(1), frame.args.get(2), frame.args.get(3));
     if size != SET_SIZE {
         return Ok(Next::Call);
@@ -372,7 +405,8 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
     };
     frame.scratch[0] = set[0] & !bit(SIGSYS);
     let copy = if new == 0 { 0 } else { frame.scratch_address(0) };
-    if will != was {
+    let changes = will != was && !is_guest();
+    if changes {
         state.set_blocked(thread(), will);
     }
     // SAFETY: the kernel reads a word of ours and checks the caller's pointer.
@@ -382,10 +416,39 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
         user::reread(old, &mut set);
         user::rewrite(old, &[set[0] | bit(SIGSYS)]);
     }
-    if was && !will {
+    if changes && was {
         deliver_pending();
     }
     Err(result)
+}
+
+/// `rt_sigprocmask(2)` on the mask in a signal's frame.
+#[inline(never)]
+fn sigprocmask_of(frame: &Frame, mask: &mut u64) -> i64 {
+    let (how, new, old, size) = (frame.args.get(0), frame.args.get(1), frame.args.get(2), frame.args.get(3));
+    if size != SET_SIZE {
+        return EINVAL;
+    }
+    let mut set = [opaque(0)];
+    if new != 0 && user::read(frame.stack, new, &mut set).is_err() {
+        return FAULT;
+    }
+    let was = state().is_blocked(thread);
+    let before = *mask | if was { bit(SIGSYS) } else { 0 };
+    let after = match how as u32 as u64 {
+        _ if new == 0 => before,
+        SIG_BLOCK => before | set[0],
+        SIG_UNBLOCK => before & !set[0],
+        SIG_SETMASK => set[0],
+        _ => return EINVAL,
+    };
+    *mask = after & !(bit(SIGSYS) | bit(SIGKILL) | bit(SIGSTOP));
+    let will = after & bit(SIGSYS) != 0;
+    if will != was && !is_guest() {
+        state().set_blocked(thread(), will);
+        deliver_pending();
+    }
+    if old != 0 && user::write(frame.stack, old, &[before]).is_err() { FAULT } else { 0 }
 }
 
 /// The `siginfo_t` of the pending signal.

@@ -342,7 +342,8 @@ surface! {
     128 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
     130 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
     132 utime Utime [Files [Given(1)]] "times are stored by the host's REALTIME, where files follow";
-    157 prctl Confine [Any [Bits(0, ALL_BITS, 22)]] "`PR_SET_SECCOMP`: as seccomp";
+    157 prctl Confine [Any [Bits(0, ALL_BITS, 22)], Any [Bits(0, ALL_BITS, 59), Bits(1, ALL_BITS, 1)]]
+        "`PR_SET_SECCOMP`: as seccomp; `PR_SET_SYSCALL_USER_DISPATCH` fails with EINVAL";
     159 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
     164 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
     201 time Time [Any] "reads REALTIME";
@@ -356,7 +357,7 @@ surface! {
     208 io_getevents IoGetevents [Rate [Given(4)]] "timeout: relative";
     220 semtimedop Semtimedop [Rate [Given(3)]] "timeout: relative";
     222 timer_create TimerCreate [Any] "the clock is remembered for the timer";
-    223 timer_settime TimerSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
+    223 timer_settime TimerSettime [Any] "absolute or relative, with interval";
     224 timer_gettime TimerGettime [Rate] "remaining time and interval are scaled back";
     226 timer_delete TimerDelete [Any] "the timer's clock is forgotten";
     227 clock_settime ClockSettime [Any [Bits(0, ALL_BITS, 0)]] "sets the namespace's REALTIME where that is allowed";

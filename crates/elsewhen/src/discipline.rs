@@ -9,7 +9,7 @@ use crate::spec::{Family, Rate, Spec};
 use elsewhen_linux::clock;
 use elsewhen_vdso::clock::{ClockId, Timeline};
 use elsewhen_vdso::page::Map;
-use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC, Pivot, RATE_ONE};
+use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC, Pivot, RATE_ONE, wait_to_host, wait_to_member};
 use std::sync::{MutexGuard, PoisonError};
 
 const EPERM: i32 = 1;
@@ -147,7 +147,7 @@ impl Inner {
             return 0;
         }
         let left = end.0.saturating_sub(clock::now(ClockId::Realtime).0).max(0);
-        left / SLEW_PARTS * sign
+        wait_to_member(left, discipline.applied) / SLEW_PARTS * sign
     }
 
     /// Whether REALTIME has a change of pace ahead.
@@ -296,7 +296,7 @@ impl Inner {
         let slewing = mult.saturating_add_signed(sign * (mult / SLEW_PARTS.unsigned_abs()) as i64);
         let Some(rate) = Rate::from_mult(slewing) else { return Err(EINVAL) };
         self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
-        let lasts = offset_ns.abs().saturating_mul(SLEW_PARTS);
+        let lasts = wait_to_host(offset_ns.saturating_abs().saturating_mul(SLEW_PARTS), mult);
         let end = HostNs(clock::now(ClockId::Realtime).0.saturating_add(lasts));
         self.publish(|maps| {
             for timeline in [Timeline::Realtime, Timeline::Tai] {

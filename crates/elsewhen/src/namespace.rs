@@ -182,7 +182,7 @@ impl Inner {
         // A thread that was on its way into a wait shows only when it has got there.
         for pause_ms in [0, 2, 8] {
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
-            if members.wake(counter) == 0 {
+            if members.wake(counter) == 0 && pause_ms > 0 {
                 return;
             }
         }

@@ -217,11 +217,15 @@ impl Server {
     /// A member sets the clock: eight bytes of nanoseconds at an address, or none.
     fn set_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
         let mut ns = [0; 8];
-        let read = |ns: &mut [u8]| RemoteMemory::open(notification.tid)?.read(RemoteAddr(address), ns);
-        let answer = match address {
-            0 => self.namespace.set_clock(None),
-            _ if read(&mut ns).is_err() => Err(REFUSED),
-            _ => self.namespace.set_clock(Some(i64::from_le_bytes(ns))),
+        let memory = RemoteMemory::open(notification.tid);
+        if !self.listener.is_waiting(notification) {
+            return Ok(());
+        }
+        let answer = match memory
+            .and_then(|memory| if address == 0 { Ok(()) } else { memory.read(RemoteAddr(address), &mut ns) })
+        {
+            Ok(()) => self.namespace.set_clock((address != 0).then_some(i64::from_le_bytes(ns))),
+            Err(_) => Err(REFUSED),
         };
         self.answer(notification, answer)
     }
@@ -230,7 +234,11 @@ impl Server {
     fn adjust_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
         let mut timex = [0; TIMEX_LEN];
         let address = RemoteAddr(address);
-        let answer = match RemoteMemory::open(notification.tid) {
+        let memory = RemoteMemory::open(notification.tid);
+        if !self.listener.is_waiting(notification) {
+            return Ok(());
+        }
+        let answer = match memory {
             Ok(memory) if memory.read(address, &mut timex).is_ok() => {
                 let answer = self.namespace.adjust_clock(&mut timex);
                 if answer.is_ok() && memory.write(address, &timex).is_err() { Err(BAD_ADDRESS) } else { answer }

@@ -3,7 +3,7 @@
 //! The guest waits in many ways at once, in threads or in processes, and says how each of them has ended and how far
 //! its clock was past the end. Beside these, threads of its wait for nothing, and must be left alone.
 
-use crate::harness::{Build, guest, guest_as, skip, until};
+use crate::harness::{self, Build, guest, guest_as, skip, until};
 use crate::waits::at_once;
 use elsewhen::{Child, Clocks, Family, Namespace, Rate, SignedDuration, Spec};
 use std::collections::BTreeMap;
@@ -636,4 +636,36 @@ fn a_change_of_another_clock_leaves_a_slew_alone() {
     let left = String::from_utf8(asks.stdout).unwrap();
     let left: i64 = left.trim().strip_prefix("0 0 ").unwrap().parse().unwrap();
     assert!((350_000..400_000).contains(&left), "{left} us are left");
+}
+
+/// What the meeting guest prints in a namespace whose clock it may set.
+fn meets(arguments: &[&str]) -> String {
+    let mut command = harness::elsewhen(&["--settable"], guest("meets"));
+    command.args(arguments);
+    harness::run_quietly(command).success().stdout
+}
+
+#[test]
+fn calls_whose_results_look_like_calls_are_let_alone() {
+    // rt_sigaction, rt_sigprocmask, gettimeofday, time and clock_gettime.
+    for size in ["13", "14", "96", "201", "228"] {
+        assert_eq!(meets(&["reads", size]), "bad 0\n", "{size}");
+    }
+}
+
+#[test]
+fn a_timer_that_is_armed_again_forgets_what_it_was_armed_for() {
+    let text = meets(&["rearmed"]);
+    let left: i64 = text.trim().strip_prefix("left ").unwrap().parse().unwrap();
+    assert!((0..=5000).contains(&left), "{text}");
+}
+
+#[test]
+fn a_wait_that_a_stop_has_interrupted_is_woken() {
+    assert_eq!(meets(&["stopped"]), format!("ended {}\n", rustix::io::Errno::TIMEDOUT.raw_os_error()));
+}
+
+#[test]
+fn a_signal_that_comes_with_a_change_ends_a_wait() {
+    assert_eq!(meets(&["alarm"]), format!("ended {}\n", rustix::io::Errno::INTR.raw_os_error()));
 }
