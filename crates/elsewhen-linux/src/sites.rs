@@ -23,6 +23,7 @@ use elsewhen_vdso::image;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -167,7 +168,9 @@ fn group(sites: Vec<Site>, code: &[u8]) -> Vec<Group> {
 
 /// The code of the process's C library, and what tells it from others.
 fn library(memory: &RemoteMemory) -> Option<(RemoteAddr, Text)> {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", memory.tid().0)).ok()?;
+    // In one piece, which a fresh program's mappings fit into.
+    let mut maps = String::with_capacity(1 << 14);
+    fs::File::open(format!("/proc/{}/maps", memory.tid().0)).ok()?.read_to_string(&mut maps).ok()?;
     maps.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
@@ -216,7 +219,8 @@ fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
     }
     let mut hit = HashSet::new();
     for at in 1..code.len().saturating_sub(4) {
-        let is_jump = matches!(code[at - 1], 0xe8 | 0xe9 | 0x80..=0x8f);
+        let conditional = matches!(code[at - 1], 0x80..=0x8f) && at > 1 && code[at - 2] == 0x0f;
+        let is_jump = conditional || matches!(code[at - 1], 0xe8 | 0xe9);
         let distance = i32::from_le_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]);
         if let Ok(target) = usize::try_from(at as i64 + 4 + i64::from(distance))
             && is_jump

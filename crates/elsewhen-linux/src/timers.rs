@@ -21,6 +21,8 @@ pub struct Change<'a> {
     pub before: &'a [Map; TIMELINES],
     /// In force from now on.
     pub after: &'a [Map; TIMELINES],
+    /// The host's MONOTONIC at which the pace of waits last changed.
+    pub paced_at_ns: i64,
 }
 
 impl Change<'_> {
@@ -116,7 +118,10 @@ fn translate(armed: Armed, change: Change<'_>) -> Option<(i32, i64, i64)> {
             return None;
         }
         let scale = |host_ns| wait_to_host(wait_to_member(host_ns, before), after);
-        return Some((0, scale(armed.value_ns).max(1), scale(armed.interval_ns)));
+        // Since the change it has run by the host's time that is now too long or too short.
+        let since = (crate::clock::now(ClockId::Monotonic).0 - change.paced_at_ns).max(0);
+        let value = scale(armed.value_ns.saturating_add(since)).saturating_sub(since);
+        return Some((0, value.max(1), scale(armed.interval_ns)));
     }
     if !change.concerns(place) {
         return None;
@@ -216,7 +221,7 @@ mod tests {
         let zero = [ahead(0); TIMELINES];
         let mut later = zero;
         later[Timeline::Realtime as usize] = ahead(HOUR);
-        let change = Change { before: &zero, after: &later };
+        let change = Change { before: &zero, after: &later, paced_at_ns: i64::MAX };
         let armed = Armed { clock: 0, flags: 1, value_ns: 2 * HOUR, interval_ns: 5 };
         let now = crate::clock::now(ClockId::Realtime).0;
         let (flags, value, interval) = translate(armed, change).unwrap();
@@ -227,7 +232,7 @@ mod tests {
         assert_eq!(translate(Armed { flags: 3, ..armed }, change), Some((3, 1, 0)), "it asked to be told");
         let fast = Affine { host_ns: 0, member_ns: 0, mult: 4 * RATE_ONE };
         let fast = [Map::Pivot(Pivot::settled(fast)); TIMELINES];
-        let change = Change { before: &zero, after: &fast };
+        let change = Change { before: &zero, after: &fast, paced_at_ns: i64::MAX };
         assert_eq!(translate(Armed { flags: 0, ..armed }, change), Some((0, HOUR / 2, 2)));
     }
 }

@@ -31,8 +31,8 @@ impl Members {
         timers::rearm_descriptors(&self.0, change);
         for pid in &self.0 {
             if has_timers(*pid) {
-                // Whichever thread gets it, its image sets the timers of the process.
-                signal(*pid, None, WAKE_TIMERS_MARK);
+                // Whichever thread it is, its image sets the timers of the process.
+                signal(*pid, *pid, WAKE_TIMERS_MARK);
             }
         }
     }
@@ -67,7 +67,7 @@ fn is_member(pid: u32, inode: u64) -> bool {
 fn wake_threads(pid: u32, current: Ticket) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, Some(*tid), WAKE_MARK)).count()
+    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid, WAKE_MARK)).count()
 }
 
 /// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
@@ -98,11 +98,8 @@ fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
     })
 }
 
-/// Queues the signal for a thread, or for the process. False where it is gone or may not be signalled.
-///
-/// A signal for a thread shares a queue with those of caught calls, of which it could replace one; the image looks for
-/// that only where a wait is to be woken.
-fn signal(pid: u32, tid: Option<u32>, mark: u64) -> bool {
+/// Queues the signal. False where the thread is gone or may not be signalled.
+fn signal(pid: u32, tid: u32, mark: u64) -> bool {
     // SAFETY: all zeros is a valid value of this plain struct.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     info.si_signo = libc::SIGSYS;
@@ -111,12 +108,6 @@ fn signal(pid: u32, tid: Option<u32>, mark: u64) -> bool {
     let value = unsafe { (&raw mut info).cast::<u64>().add(3) };
     // SAFETY: as above.
     unsafe { value.write(mark) };
-    let info = &raw const info;
-    let result = match tid {
-        // SAFETY: the kernel reads one `siginfo_t`.
-        Some(tid) => unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, info) },
-        // SAFETY: as above.
-        None => unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, libc::SIGSYS, info) },
-    };
-    result == 0
+    // SAFETY: the kernel reads one `siginfo_t`.
+    unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, libc::SIGSYS, &raw const info) == 0 }
 }

@@ -579,7 +579,12 @@ fn timer_settime(frame: &mut Frame) -> Step {
 
 #[inline(never)]
 fn timerfd_settime(frame: &mut Frame) -> Step {
+    const ABSTIME: u64 = 1;
     let fd = frame.args.get(0) as i32;
+    if frame.args.get(1) & ABSTIME == 0 {
+        // A duration goes by MONOTONIC's pace, whichever the clock; there are no others for descriptors.
+        return arm(frame, || Some(ClockId::Monotonic as i32), |_| ());
+    }
     arm(frame, || crate::timerfd::clock(fd), |_| ())
 }
 

@@ -468,11 +468,9 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
     }
     let mut before = [opaque(0)];
     user::reread(registers.rip - 8, &mut before);
-    let (syscall, first) = ((before[0] >> 48) as u16, before[0]);
-    // `mov eax, N` and `xor eax, eax` say which call it was.
-    let named = (first >> 8) as u8 == 0xb8 && (first >> 16) as u32 != number as u32;
-    let zero = (first >> 32) as u16 == 0xc031;
-    (syscall == SYSCALL && !named && !zero).then_some(number)
+    // `mov eax, N` says which call it was. Other code could have made another, of which this is the result.
+    let named = (before[0] >> 8) as u8 == 0xb8 && (before[0] >> 16) as u32 == number as u32;
+    ((before[0] >> 48) as u16 == SYSCALL && named).then_some(number)
 }
 
 /// Gives a thread whose call in the gate was caught by another filter its own registers back, as if its own call had

@@ -227,7 +227,7 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         if let Some(address) = gate::disown(registers) {
             info.address_or_sender = address;
         }
-    } else if (info.code == SI_TKILL || (info.code == SI_QUEUE && info.value == WAKE_MARK))
+    } else if matches!(info.code, SI_TKILL | SI_QUEUE)
         && let Some(number) = gate::lost_call(registers)
     {
         // Only signals sent to the thread share a queue with that of the call.
@@ -348,8 +348,14 @@ pub(crate) fn deliver_pending() {
     }
 }
 
-/// Whether a signal is pending for a thread with that mask which the program handles.
+/// Whether a signal is pending for this thread, which has that mask, that the program handles.
+///
+/// What is pending for the process comes to its first thread, if that lets it; others are not asked.
 fn is_to_be_interrupted(blocked: u64) -> bool {
+    // SAFETY: takes no pointers.
+    if unsafe { syscall(SYS_GETTID, [0; 6]) } as u32 != process() {
+        return false;
+    }
     let mut pending = opaque(0);
     // SAFETY: the kernel writes one word, into ours.
     unsafe { syscall(SYS_RT_SIGPENDING, [&raw mut pending as usize, SET_SIZE as usize, 0, 0, 0, 0]) };

@@ -41,25 +41,25 @@ pub(crate) fn clock(fd: i32) -> Option<i32> {
     clock
 }
 
-/// Reads the number behind "clockid:".
+/// Finds the number behind "clockid:" in the file's first bytes; the kernel has written less than half of them by then.
 fn find(file: usize) -> Option<i32> {
-    let (mut matched, mut clock) = (0, None);
     const KEY: &[u8; 8] = b"clockid:";
-    loop {
-        let mut byte = 0u8;
-        // SAFETY: the kernel writes one byte, into ours.
-        let read = unsafe { syscall(SYS_READ, [file, &raw mut byte as usize, 1, 0, 0, 0]) };
-        // SAFETY: a byte of ours, which the kernel may have written.
-        let byte = unsafe { (&raw const byte).read_volatile() };
-        if read != 1 || (byte == b'\n' && clock.is_some()) {
+    let mut words = [opaque(0); 16];
+    let place = words.as_mut_ptr() as usize;
+    // SAFETY: the kernel writes as much as there is place for, into ours.
+    let length = unsafe { syscall(SYS_READ, [file, place, 8 * words.len(), 0, 0, 0]) };
+    let (mut matched, mut clock) = (0, None);
+    let mut at = 0;
+    while at < usize::try_from(length).ok()? {
+        let byte = (words.get(at / 8)? >> (8 * (at % 8))) as u8;
+        at += 1;
+        if matched < KEY.len() {
+            matched = if KEY.get(matched) == Some(&byte) { matched + 1 } else { usize::from(byte == KEY[0]) };
+        } else if byte.is_ascii_digit() {
+            clock = Some(clock.unwrap_or(0) * 10 + i32::from(byte - b'0'));
+        } else if clock.is_some() {
             return clock;
         }
-        if matched == KEY.len() {
-            if byte.is_ascii_digit() {
-                clock = Some(clock.unwrap_or(0) * 10 + i32::from(byte - b'0'));
-            }
-        } else {
-            matched = if KEY.get(matched) == Some(&byte) { matched + 1 } else { usize::from(byte == KEY[0]) };
-        }
     }
+    clock
 }

@@ -7,7 +7,7 @@ use crate::host::{opaque, state, syscall};
 use crate::read::page;
 use crate::state::{ALARM, Timer};
 use crate::transform::{wait_to_host, wait_to_member};
-use crate::wait::{Form, member_now, pace, pace_of, to_host};
+use crate::wait::{Form, member_now, pace, pace_of, since_change_ns, to_host};
 use crate::clock::{RawClockId, TIMELINES};
 use core::sync::atomic::Ordering;
 
@@ -77,15 +77,17 @@ fn rescale(id: i32, timer: &Timer, mult: u64) {
     }
     let form = if id == ALARM { Form::Timeval } else { Form::Timespec };
     get(id, &mut left);
-    let scale = |sec, fraction| {
-        let host_ns = form.to_ns(sec, fraction).unwrap_or(0);
-        form.words(wait_to_host(wait_to_member(host_ns, mult), new))
-    };
+    let rescaled = |host_ns: i64| wait_to_host(wait_to_member(host_ns, mult), new);
+    // Since the change it has run by the host's time that is now too long or too short.
+    let since = since_change_ns();
+    let interval_ns = rescaled(form.to_ns(left[0], left[1]).unwrap_or(0));
+    let value_ns = form.to_ns(left[2], left[3]).unwrap_or(0);
+    let value_ns = rescaled(value_ns.saturating_add(since)).saturating_sub(since);
     // One that has expired stays so.
     if left[2] | left[3] == 0 {
         return;
     }
-    let ((interval_sec, interval), (sec, fraction)) = (scale(left[0], left[1]), scale(left[2], left[3]));
+    let ((interval_sec, interval), (sec, fraction)) = (form.words(interval_ns), form.words(value_ns));
     left[0] = opaque(interval_sec);
     left[1] = opaque(interval);
     left[2] = opaque(sec);

@@ -25,7 +25,7 @@ pub(crate) struct Wait {
     ticket: Ticket,
     /// The deadline, or what is left of a duration, by the member's clock.
     member_ns: i64,
-    /// When the duration began, by the host's MONOTONIC.
+    /// When the duration began, by the host's MONOTONIC; of a deadline, where its clock stands.
     began_ns: i64,
     /// The pace of the duration.
     mult: u64,
@@ -152,6 +152,21 @@ pub(crate) fn pace_of(place: usize) -> u64 {
     if pivot.after.mult == 0 { RATE_ONE } else { pivot.after.mult }
 }
 
+/// What a member's wait has taken between two readings of the host's MONOTONIC: at the one pace until that changed, at
+/// the other since.
+fn elapsed_ns(from: i64, to: i64, before: u64, after: u64) -> i64 {
+    let changed = page().paced_at_ns(page().begin());
+    let changed = if changed < from { from } else if changed > to { to } else { changed };
+    wait_to_member(changed.wrapping_sub(from), before).saturating_add(wait_to_member(to.wrapping_sub(changed), after))
+}
+
+/// The host's nanoseconds since the pace of waits last changed.
+#[inline(never)]
+pub(crate) fn since_change_ns() -> i64 {
+    let passed = now(ClockId::Monotonic as i32).wrapping_sub(page().paced_at_ns(page().begin()));
+    if passed < 0 { 0 } else { passed }
+}
+
 /// The host's time at which a member's clock, in its place, reaches a reading; the host's pace where it is frozen.
 #[inline(never)]
 pub(crate) fn to_host(clock: i32, member_ns: i64, ticket: &mut Ticket) -> i64 {
@@ -186,6 +201,7 @@ impl Frame {
         self.wait.form = Form::Timespec;
         self.wait.clock = clock;
         self.wait.member_ns = deadline;
+        self.wait.began_ns = i64::MIN;
         self.aim();
         true
     }
@@ -212,6 +228,16 @@ impl Frame {
         match self.wait.kind {
             Kind::Untimed => {}
             Kind::Absolute => {
+                let mut pivot = blank();
+                let ticket = map(RawClockId(self.wait.clock).place(), &mut pivot);
+                let standing = pivot.after.mult == 0;
+                let standing_at = if standing { pivot.after.member_ns } else { i64::MIN };
+                if standing && self.wait.began_ns == standing_at {
+                    // It still stands where it stood: the wait goes on by the host's pace.
+                    self.wait.ticket = ticket;
+                    return;
+                }
+                self.wait.began_ns = standing_at;
                 let host_ns = to_host(self.wait.clock, self.wait.member_ns, &mut self.wait.ticket);
                 let (sec, nsec) = Form::Timespec.words(host_ns);
                 self.scratch[0] = sec;
@@ -219,11 +245,12 @@ impl Frame {
             }
             Kind::Relative => {
                 let host_now = now(ClockId::Monotonic as i32);
-                let elapsed = host_now.wrapping_sub(self.wait.began_ns);
-                let left = self.wait.member_ns.saturating_sub(wait_to_member(elapsed, self.wait.mult));
+                let (before, began_ns) = (self.wait.mult, self.wait.began_ns);
                 self.wait.began_ns = host_now;
                 self.wait.ticket = page().begin();
                 self.wait.mult = pace();
+                let elapsed = elapsed_ns(began_ns, host_now, before, self.wait.mult);
+                let left = self.wait.member_ns.saturating_sub(elapsed);
                 self.aim_for(if left < 0 { 0 } else { left });
             }
         }

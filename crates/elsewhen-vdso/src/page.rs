@@ -73,6 +73,8 @@ pub struct TimensPage {
     header: Header,
     offsets: [Offsets; 2],
     pivots: [[SharedPivot; TIMELINES]; 2],
+    /// In each copy: the host's MONOTONIC at which the pace of waits last changed.
+    paced_at_ns: [AtomicI64; 2],
 }
 
 /// How one timeline is mapped, as the page stores it.
@@ -176,15 +178,28 @@ impl TimensPage {
         }
     }
 
+    /// The host's MONOTONIC at which the pace of waits last changed.
+    #[inline(always)]
+    pub fn paced_at_ns(&self, ticket: Ticket) -> i64 {
+        self.paced_at_ns[ticket.copy()].load(Ordering::Relaxed)
+    }
+
     /// Publishes new maps for every timeline at once. Writers must exclude each other.
     pub fn publish(&self, maps: &[Map; TIMELINES]) {
+        let monotonic = Timeline::Monotonic as usize;
+        let (old, new) = (self.maps()[monotonic].to_pivot(), maps[monotonic].to_pivot());
+        let copy = self.begin().copy();
+        let kept = self.paced_at_ns[copy].load(Ordering::Relaxed);
+        let paced_at_ns = if old.after.mult == new.after.mult { kept } else { new.after.host_ns };
         self.offsets[0].latch.publish(
             |from, to| {
+                self.paced_at_ns[to].store(self.paced_at_ns[from].load(Ordering::Relaxed), Ordering::Relaxed);
                 for place in 0..TIMELINES {
                     self.store(to, place, self.map(from, place));
                 }
             },
             |copy| {
+                self.paced_at_ns[copy].store(paced_at_ns, Ordering::Relaxed);
                 for (place, map) in maps.iter().enumerate() {
                     self.store(copy, place, *map);
                 }
@@ -332,6 +347,7 @@ mod tests {
             },
             offsets: [zero(), zero()],
             pivots: [(); 2].map(|()| [(); TIMELINES].map(|()| pivot())),
+            paced_at_ns: [0.into(), 0.into()],
         }
     }
 

@@ -139,11 +139,24 @@ pub const ALARM: i32 = i32::MAX;
 impl State {
     /// Whether a thread blocks `SIGSYS`, as the program sees it.
     pub fn is_blocked(&self, thread: impl FnOnce() -> u64) -> bool {
-        if self.blocked_count.load(Ordering::Relaxed) == 0 {
+        let mut taken = self.blocked_count.load(Ordering::Relaxed);
+        if taken == 0 {
             return false;
         }
         let thread = thread();
-        self.blocked.iter().any(|place| place.load(Ordering::Relaxed) == thread)
+        for place in &self.blocked {
+            let found = place.load(Ordering::Relaxed);
+            if found == thread {
+                return true;
+            }
+            // Few places are taken, and the first ones: those of threads that have ended are used again with their
+            // thread-local storage.
+            taken -= u32::from(found != 0);
+            if taken == 0 {
+                return false;
+            }
+        }
+        false
     }
 
     /// Remembers whether a thread blocks `SIGSYS`. Where the table is full, a thread that does is forgotten.

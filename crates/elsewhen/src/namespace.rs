@@ -178,7 +178,7 @@ impl Inner {
     fn wake(&self, before: &Maps) {
         let (counter, after) = (self.page.page().begin(), self.page.page().maps());
         let members = Members::of(&self.page);
-        members.rearm_timers(Change { before, after: &after });
+        members.rearm_timers(Change { before, after: &after, paced_at_ns: self.page.page().paced_at_ns(counter) });
         // A thread that was on its way into a wait shows only when it has got there.
         for pause_ms in [0, 2, 8] {
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
