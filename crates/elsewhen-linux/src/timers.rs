@@ -4,8 +4,11 @@
 //! how it is armed (`/proc/PID/fdinfo`, `proc_pid_fdinfo(5)`), and a duplicate (`pidfd_getfd(2)`) arms it from here.
 //! Other timers belong to one process, whose image sets them anew itself.
 
+use crate::page::STATE_ADDRESS;
+use crate::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_vdso::clock::{ClockId, RawClockId, TIMELINES, Timeline};
 use elsewhen_vdso::page::Map;
+use elsewhen_vdso::state::{ArmedDescriptor, State};
 use elsewhen_vdso::transform::{HostDeadline, HostNs, MemberNs, NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -23,6 +26,8 @@ pub struct Change<'a> {
     pub after: &'a [Map; TIMELINES],
     /// The host's MONOTONIC at which the pace of waits last changed.
     pub paced_at_ns: i64,
+    /// The page's counter before the change.
+    pub counter: u32,
 }
 
 impl Change<'_> {
@@ -48,6 +53,8 @@ struct Armed {
     flags: i32,
     value_ns: i64,
     interval_ns: i64,
+    /// For which instant of its clock, where that is known and has not passed since; else 0.
+    until_ns: i64,
 }
 
 /// Sets every armed timer descriptor of some processes anew.
@@ -55,7 +62,13 @@ pub(crate) fn rearm_descriptors(processes: &[u32], change: Change<'_>) {
     let mut seen: Vec<OwnedFd> = Vec::new();
     for pid in processes {
         for number in descriptors(*pid) {
-            let Some(armed) = look(*pid, number) else { continue };
+            let Some(mut armed) = look(*pid, number) else { continue };
+            let record = record(*pid, number);
+            // One that was armed by a page since the change began is right already.
+            if record.is_some_and(|record| (record.counter.wrapping_sub(change.counter) as i32) > 0) {
+                continue;
+            }
+            armed.until_ns = record.map_or(0, |record| record.until_ns);
             let Some((flags, value, interval)) = translate(armed, change) else { continue };
             let Some(fd) = duplicate(*pid, number) else { continue };
             // The same timer, held by another process or under another number, has been set already.
@@ -66,6 +79,14 @@ pub(crate) fn rearm_descriptors(processes: &[u32], change: Change<'_>) {
             seen.push(fd);
         }
     }
+}
+
+/// How a process remembers to have armed a descriptor.
+fn record(pid: u32, fd: i32) -> Option<ArmedDescriptor> {
+    let mut bytes = [0; ArmedDescriptor::LEN];
+    let at = RemoteAddr(STATE_ADDRESS + State::descriptor_at(fd)? as u64);
+    RemoteMemory::open(Tid(pid)).ok()?.read(at, &mut bytes).ok()?;
+    ArmedDescriptor::decode(&bytes)
 }
 
 /// The numbers of a process's timer descriptors.
@@ -144,7 +165,9 @@ fn translate(armed: Armed, change: Change<'_>) -> Option<(i32, i64, i64)> {
         }
     }
     let ahead = |map: &elsewhen_vdso::transform::Pivot| map.to_member(host_now);
-    let deadline = if before.after.mult == 0 {
+    let deadline = if armed.until_ns > 0 && armed.interval_ns == 0 {
+        MemberNs(armed.until_ns)
+    } else if before.after.mult == 0 {
         // A clock that stood was waited for at the host's pace.
         MemberNs(ahead(&before).0.saturating_add(armed.value_ns))
     } else {
@@ -221,8 +244,8 @@ mod tests {
         let zero = [ahead(0); TIMELINES];
         let mut later = zero;
         later[Timeline::Realtime as usize] = ahead(HOUR);
-        let change = Change { before: &zero, after: &later, paced_at_ns: i64::MAX };
-        let armed = Armed { clock: 0, flags: 1, value_ns: 2 * HOUR, interval_ns: 5 };
+        let change = Change { before: &zero, after: &later, paced_at_ns: i64::MAX, counter: 0 };
+        let armed = Armed { clock: 0, flags: 1, value_ns: 2 * HOUR, interval_ns: 5, until_ns: 0 };
         let now = crate::clock::now(ClockId::Realtime).0;
         let (flags, value, interval) = translate(armed, change).unwrap();
         assert_eq!((flags, interval), (1, 5));
@@ -232,7 +255,7 @@ mod tests {
         assert_eq!(translate(Armed { flags: 3, ..armed }, change), Some((3, 1, 0)), "it asked to be told");
         let fast = Affine { host_ns: 0, member_ns: 0, mult: 4 * RATE_ONE };
         let fast = [Map::Pivot(Pivot::settled(fast)); TIMELINES];
-        let change = Change { before: &zero, after: &fast, paced_at_ns: i64::MAX };
+        let change = Change { before: &zero, after: &fast, paced_at_ns: i64::MAX, counter: 0 };
         assert_eq!(translate(Armed { flags: 0, ..armed }, change), Some((0, HOUR / 2, 2)));
     }
 }

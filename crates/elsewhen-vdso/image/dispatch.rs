@@ -247,7 +247,16 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::RtSigtimedwait => frame.rax = signals::after_sigtimedwait(frame, result) as u64,
         Action::TimerSettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(3), 4, Form::Timespec),
         Action::TimerGettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(1), 4, Form::Timespec),
-        Action::TimerfdSettime if result == 0 => rescale(frame.args.get(3), 4, Form::Timespec),
+        Action::TimerfdSettime if result == 0 => {
+            if frame.by_old_page() {
+                // The namespace changed between translating and arming: once more, from the caller's arguments.
+                let again = timerfd_settime(frame);
+                // The old value is there already.
+                frame.call[4] = 0;
+                return again.unwrap_or(Next::Return);
+            }
+            rescale(frame.args.get(3), 4, Form::Timespec);
+        }
         Action::TimerfdGettime if result == 0 => rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => rescale(frame.args.get(2), 4, Form::Timeval),
@@ -369,6 +378,13 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
 }
 
 impl Frame {
+    /// Whether the page has changed since a timer descriptor was translated.
+    fn by_old_page(&mut self) -> bool {
+        let counter = u64::from(page().begin().counter());
+        let before = core::mem::replace(&mut self.scratch[7], counter);
+        before != counter
+    }
+
     /// Gives the kernel the translated time in place of an argument.
     pub(crate) fn point(&mut self, argument: u8) {
         let scratch = &raw const self.scratch;
@@ -581,11 +597,18 @@ fn timer_settime(frame: &mut Frame) -> Step {
 fn timerfd_settime(frame: &mut Frame) -> Step {
     const ABSTIME: u64 = 1;
     let fd = frame.args.get(0) as i32;
+    let counter = page().begin().counter();
+    frame.scratch[7] = u64::from(counter);
+    let note = |armed| match armed {
+        Armed::Until(until_ns, _) => state().note_descriptor(fd, until_ns, counter),
+        Armed::For(_) => state().note_descriptor(fd, 0, counter),
+        Armed::Nothing => {}
+    };
     if frame.args.get(1) & ABSTIME == 0 {
         // A duration goes by MONOTONIC's pace, whichever the clock; there are no others for descriptors.
-        return arm(frame, || Some(ClockId::Monotonic as i32), |_| ());
+        return arm(frame, || Some(ClockId::Monotonic as i32), note);
     }
-    arm(frame, || crate::timerfd::clock(fd), |_| ())
+    arm(frame, || crate::timerfd::clock(fd), note)
 }
 
 /// After `timer_create`: remembers the clock. Without a place for it the timer is given up.

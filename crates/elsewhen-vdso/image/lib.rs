@@ -148,7 +148,7 @@ unsafe extern "C" fn __vdso_getcpu(cpu: *mut u32, node: *mut u32, cache: *mut u8
 }
 
 // Where the linker script puts page and state.
-const _: () = assert!(page::PAGE_SIZE == 0x1000 && state::STATE_SIZE == 0x11000);
+const _: () = assert!(page::PAGE_SIZE == 0x1000 && state::STATE_SIZE == 0x15000);
 
 /// The clock of `time(2)`: the second as of the last tick, as in the kernel's `__cvdso_time`.
 const TIME_CLOCK: ClockId = ClockId::RealtimeCoarse;

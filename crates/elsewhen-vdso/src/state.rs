@@ -8,13 +8,15 @@
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bytes that the state takes: seventeen pages, of which most are never touched.
-pub const STATE_SIZE: usize = 17 * 4096;
+/// Bytes that the state takes: twenty-one pages, of which most are never touched.
+pub const STATE_SIZE: usize = 21 * 4096;
 /// Bytes at its start that a new process finds empty.
 pub const WIPED_SIZE: usize = 4096;
 
 /// How many threads at a time can be remembered to block `SIGSYS`.
 const BLOCKED_MAX: usize = 4000;
+/// How many timer descriptors, the first by number, are remembered.
+const DESCRIPTORS_MAX: usize = 1024;
 /// How many timers a process can have.
 const TIMERS_MAX: usize = 1024;
 
@@ -115,6 +117,38 @@ pub struct State {
     blocked: [AtomicU64; BLOCKED_MAX],
     /// The process's timers.
     timers: [Timer; TIMERS_MAX],
+    /// How the process has last armed its timer descriptors, by their numbers.
+    descriptors: [Descriptor; DESCRIPTORS_MAX],
+}
+
+/// How a timer descriptor was armed.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Descriptor {
+    /// The instant, by the member's clock; 0 for a duration.
+    until_ns: AtomicU64,
+    /// The page's counter by which it was translated, and 2^32; 0 for never.
+    armed: AtomicU64,
+}
+
+/// As the host side reads one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArmedDescriptor {
+    /// The instant, by the member's clock; 0 for a duration.
+    pub until_ns: i64,
+    /// The page's counter by which it was translated.
+    pub counter: u32,
+}
+
+impl ArmedDescriptor {
+    /// Bytes of one in the state.
+    pub const LEN: usize = size_of::<Descriptor>();
+
+    /// Decodes one; `None` where the descriptor was never armed.
+    pub fn decode(bytes: &[u8; Self::LEN]) -> Option<Self> {
+        let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        (word(8) != 0).then(|| Self { until_ns: word(0) as i64, counter: word(8) as u32 })
+    }
 }
 
 /// A timer of the process, or its alarm.
@@ -171,6 +205,21 @@ impl State {
                 }
                 return;
             }
+        }
+    }
+
+    /// Offset of a descriptor's record, for the host side; `None` for one that has none.
+    pub fn descriptor_at(fd: i32) -> Option<usize> {
+        let fd = usize::try_from(fd).ok().filter(|fd| *fd < DESCRIPTORS_MAX)?;
+        Some(offset_of!(Self, descriptors) + fd * size_of::<Descriptor>())
+    }
+
+    /// Remembers how a descriptor has been armed, by a page with that counter.
+    pub fn note_descriptor(&self, fd: i32, until_ns: i64, counter: u32) {
+        if let Some(descriptor) = usize::try_from(fd).ok().and_then(|fd| self.descriptors.get(fd)) {
+            descriptor.armed.store(0, Ordering::Release);
+            descriptor.until_ns.store(until_ns as u64, Ordering::Release);
+            descriptor.armed.store(1 << 32 | u64::from(counter), Ordering::Release);
         }
     }
 

@@ -155,30 +155,32 @@ impl Inner {
             }
             lead_ns = lead_ns.saturating_mul(2);
         };
+        let counter = self.page.page().begin().counter();
         self.page.page().publish(&planned);
         while changes(&planned, &current).any(is_ahead_for_someone) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
         self.page.page().publish(&plan::settled(&planned, &current));
-        self.wake(&current);
+        self.wake(&current, counter);
         Ok(())
     }
 
     /// Publishes maps that differ from the ones in force only for times to come.
     pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.page.page().maps();
+        let (before, counter) = (self.page.page().maps(), self.page.page().begin().counter());
         let mut maps = before;
         edit(&mut maps);
         self.page.page().publish(&maps);
-        self.wake(&before);
+        self.wake(&before, counter);
     }
 
     /// Makes every member that waits, or has timers armed, look at the page again.
-    fn wake(&self, before: &Maps) {
+    fn wake(&self, before: &Maps, old: u32) {
         let (counter, after) = (self.page.page().begin(), self.page.page().maps());
         let members = Members::of(&self.page);
-        members.rearm_timers(Change { before, after: &after, paced_at_ns: self.page.page().paced_at_ns(counter) });
+        let paced_at_ns = self.page.page().paced_at_ns(counter);
+        members.rearm_timers(Change { before, after: &after, paced_at_ns, counter: old });
         // A thread that was on its way into a wait shows only when it has got there.
         for pause_ms in [0, 2, 8] {
             std::thread::sleep(std::time::Duration::from_millis(pause_ms));
