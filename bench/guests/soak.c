@@ -1,6 +1,6 @@
 // Waits in every way there is, over and over, and says in shared memory what it waits for and how each wait ended.
 //
-//   soak FILE FIRST THREADS SEED timers|no-timers
+//   soak FILE FIRST THREADS SEED all|no-timerfd
 //
 // FILE is shared with whoever changes the clocks meanwhile and judges the waits; FIRST is the number of the first of
 // the THREADS slots in it that are this process's. The names of the kinds of waits are printed in one line, in the
@@ -129,7 +129,7 @@ _Static_assert(sizeof(struct slot) == 128 + RECORDS * 72, "as the other side has
 _Static_assert(offsetof(struct shared, slots) == 4096, "as the other side has it");
 
 static struct shared *shared;
-static int with_timers;
+static int with_timerfd;
 
 // A thread.
 struct self {
@@ -521,7 +521,7 @@ static const struct kind {
     clockid_t clock;
     int (*wait)(struct self *, int64_t end, int64_t ns);
     void (*wake)(struct self *);
-    int is_timer;
+    int is_timerfd;
 } KINDS[] = {
     {"sleep-realtime", ABSOLUTE, CLOCK_REALTIME, sleep_realtime, NULL, 0},
     {"sleep-monotonic", ABSOLUTE, CLOCK_MONOTONIC, sleep_monotonic, NULL, 0},
@@ -546,9 +546,9 @@ static const struct kind {
     {"timerfd-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timerfd_monotonic, NULL, 1},
     {"timerfd-boottime", ABSOLUTE, CLOCK_BOOTTIME, timerfd_boottime, NULL, 1},
     {"timerfd-for", RELATIVE, CLOCK_MONOTONIC, timerfd_for, NULL, 1},
-    {"timer-realtime", ABSOLUTE, CLOCK_REALTIME, timer_realtime, NULL, 1},
-    {"timer-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timer_monotonic, NULL, 1},
-    {"timer-for", RELATIVE, CLOCK_MONOTONIC, timer_for, NULL, 1},
+    {"timer-realtime", ABSOLUTE, CLOCK_REALTIME, timer_realtime, NULL, 0},
+    {"timer-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timer_monotonic, NULL, 0},
+    {"timer-for", RELATIVE, CLOCK_MONOTONIC, timer_for, NULL, 0},
 };
 
 #define KIND_COUNT (int)(sizeof KINDS / sizeof *KINDS)
@@ -591,7 +591,7 @@ static int wait_once(struct self *self, int number, int64_t ns) {
     return result;
 }
 
-static int is_wanted(int number) { return with_timers || !KINDS[number].is_timer; }
+static int is_wanted(int number) { return with_timerfd || !KINDS[number].is_timerfd; }
 
 // Times that pass, and now and then one that comes only when somebody steps the clock.
 static void wait_alone(struct self *self) {
@@ -618,11 +618,12 @@ static void wait_for_each_other(struct self *self) {
         uint64_t random = pair->random + round * 0x9e3779b97f4a7c15ULL;
         random ^= random >> 29;
         random |= 1;
-        int number = next(&random) % KIND_COUNT;
+        // Both sides find the same one. Turns are taken strictly: a second wake-up would be lost in the first.
+        int number;
+        do {
+            number = next(&random) % KIND_COUNT;
+        } while (!KINDS[number].wake);
         const struct kind *kind = &KINDS[number];
-        if (!kind->wake) {
-            continue;
-        }
         if (round % 2 == (uint64_t)self->side) {
             struct self *other = pair->sides[!self->side];
             if (next(&self->random) % 4 != 0) {
@@ -646,7 +647,7 @@ static void *live(void *argument) {
     struct self *self = argument;
     pid_t tid = syscall(SYS_gettid);
     atomic_store(&self->slot->tid, tid);
-    for (int i = 0; with_timers && i < 2; i++) {
+    for (int i = 0; i < 2; i++) {
         struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
         event.sigev_notify_thread_id = tid;
         MUST(timer_create(i == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC, &event, &self->timers[i]) == 0);
@@ -696,7 +697,7 @@ int main(int argc, char **argv) {
     MUST(argc == 6);
     int first = atoi(argv[2]), count = atoi(argv[3]);
     uint64_t seed = strtoull(argv[4], NULL, 10);
-    with_timers = strcmp(argv[5], "timers") == 0;
+    with_timerfd = strcmp(argv[5], "all") == 0;
     MUST(count >= PAIRED && count <= MOST);
 
     int file = open(argv[1], O_RDWR | O_CLOEXEC);

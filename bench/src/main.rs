@@ -4,7 +4,8 @@
 //! - `reads`: nanoseconds per call of the clock functions of libc;
 //! - `starts`: microseconds per started program, and per failing `execve(2)`;
 //! - `memory`: private memory of members, by mapping;
-//! - `traps`: nanoseconds per system call.
+//! - `traps`: nanoseconds per system call;
+//! - `soak`: no benchmark, but a test that goes on for as long as you like: every wait under random changes.
 //!
 //! Times are taken with the processor's time stamp counter, which no time namespace distorts. All configurations
 //! run side by side, as workers that take turns, because on a shared machine two runs are not comparable.
@@ -20,6 +21,7 @@ mod machine;
 mod memory;
 mod reads;
 mod report;
+mod soak;
 mod starts;
 mod statistics;
 mod traps;
@@ -66,6 +68,8 @@ enum Command {
     Traps,
     /// All of the above
     All,
+    /// Wait in every way under random changes
+    Soak(soak::Options),
     /// Answer requests on standard input
     #[command(hide = true)]
     Worker,
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Worker => worker::serve(),
+        Command::Soak(options) => soak::run(options, arguments.json),
         _ => measure(&arguments),
     };
     match outcome {

@@ -18,7 +18,7 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,8 +26,8 @@ use std::time::{Duration, Instant, SystemTime};
 const THREADS: usize = 16;
 /// Records that a slot has room for.
 const RECORDS: usize = 2048;
-/// How long a thread may stay in a wait that should be over, and how long a wake-up may take.
-const SLACK_NS: f64 = 3e9;
+/// How long after a change, in nanoseconds of the host, a thread may still wait by the pace of before.
+const GRACE_NS: f64 = 50e6;
 /// How long a thread may do nothing outside of a wait.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How early a wait may seem, by a clock at the host's pace: what this side knows of the clocks is measured.
@@ -48,9 +48,15 @@ pub(crate) struct Options {
     /// What the changes and the waits follow from; without it, the time of day
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// With armed timers too (timerfd, POSIX timers)
+    /// How long a wait that is over may go on, in seconds of the host
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    slack: f64,
+    /// With timer descriptors too
     #[arg(long)]
     timers: bool,
+    /// Durations have to pass by the program's own clock, also where its pace has changed meanwhile
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Runs a soak. Fails if anything went wrong in it.
@@ -114,8 +120,10 @@ impl Shared {
 
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at < HEADER_WORDS + self.slots * SLOT_WORDS, "beyond the shared memory");
-        // SAFETY: within the mapping, which is never unmapped, and aligned as its start is to a page.
-        unsafe { &*self.words.add(at) }
+        // SAFETY: within the mapping.
+        let word = unsafe { self.words.add(at) };
+        // SAFETY: the mapping is never unmapped, and aligned as its start is to a page.
+        unsafe { &*word }
     }
 
     fn of(&self, slot: usize, word: Word) -> &AtomicU64 {
@@ -290,28 +298,57 @@ impl History {
         })
     }
 
-    /// How long before its time a wait ended, in nanoseconds of its clock: not positive where it did not. The member's
-    /// clock reached the deadline if it did so at any time: who has been woken may be slow to look.
-    fn early_ns(&self, wait: &Wait, ended: u64, looked: u64) -> f64 {
-        let deadline_ns = wait.deadline_ns;
-        let duration = |deadline_ns: f64| {
-            let passed = |(segment, from, to): (&Segment, u64, u64)| {
-                self.between(from, to) * waiting_pace(segment.runs[Family::Monotonic as usize].pace)
+    /// How long before its time a wait ended, in nanoseconds of its clock: not positive where it did not. A deadline has
+    /// been reached if the clock ever read so much: who has been woken may be slow to look.
+    fn early_ns(&self, Record { wait, ended, read, before_ns, .. }: &Record, grace_ns: f64) -> f64 {
+        let duration = |duration_ns: i64| {
+            let (mut passed_ns, mut before) = (0.0, 0.0);
+            for (segment, from, to) in self.parts(wait.began, *ended) {
+                let pace = waiting_pace(segment.runs[Family::Monotonic as usize].pace);
+                passed_ns += self.between(from, to) * pace;
+                if segment.settled > wait.began {
+                    // A thread that has not yet heard of the change counts on by the pace of before.
+                    passed_ns += self.between(segment.settled, to).min(grace_ns) * f64::max(before - pace, 0.0);
+                }
+                before = pace;
+            }
+            duration_ns as f64 - passed_ns
+        };
+        let deadline = |family: Family| {
+            let mut stood_ns = 0.0;
+            let left = |(segment, from, to): (&Segment, u64, u64)| {
+                let run = segment.runs[family as usize];
+                // Who waits for a clock that stands does so at the host's pace, as long as it stands.
+                stood_ns = if run.pace == 0.0 { stood_ns + self.between(from, to) } else { 0.0 };
+                self.left(run, wait.deadline_ns, to) - stood_ns
             };
-            deadline_ns - self.parts(wait.began, ended).map(passed).sum::<f64>()
+            self.parts(wait.began, *read).map(left).fold(f64::INFINITY, f64::min)
         };
         match wait.form {
-            Form::For => duration(deadline_ns as f64),
-            Form::Until(family) | Form::About(family) => {
-                let left = |(segment, from, to): (&Segment, u64, u64)| {
-                    let run = segment.runs[family as usize];
-                    // Who waits for a clock that stands does so at the host's pace.
-                    let standing = if run.pace == 0.0 { self.between(from, to) } else { 0.0 };
-                    self.left(run, deadline_ns, to) - standing
-                };
-                self.parts(wait.began, looked).map(left).fold(f64::INFINITY, f64::min)
-            }
+            Form::For => duration(wait.deadline_ns),
+            Form::Until(family) => deadline(family),
+            Form::About(family) => deadline(family).min(duration(wait.deadline_ns - before_ns)),
         }
+    }
+
+    /// How much less than a duration the guest's own clock went on during the wait for it; `None` where that means
+    /// nothing, as MONOTONIC has been stepped or has stood.
+    fn short_ns(&self, record: &Record) -> Option<i64> {
+        if record.result != OVER || record.wait.form != Form::For {
+            return None;
+        }
+        let mut previous: Option<Run> = None;
+        for (segment, ..) in self.parts(record.wait.began, record.read) {
+            let run = segment.runs[Family::Monotonic as usize];
+            let step_ns = previous.map_or(0.0, |previous| self.left(previous, run.anchor.1, run.anchor.0).abs());
+            let bend_ns = previous
+                .map_or(0.0, |previous| (previous.pace - run.pace).abs() * self.between(segment.from, run.anchor.0));
+            if run.pace == 0.0 || step_ns > bend_ns + 1e6 {
+                return None;
+            }
+            previous = Some(run);
+        }
+        Some(record.wait.deadline_ns - (record.after_ns - record.before_ns))
     }
 
     /// How long a wait that has not been over before `now` has lasted too long, in nanoseconds of the host.
@@ -360,18 +397,20 @@ impl History {
         if first > 0 && self.segments[first].settled > wait.began {
             first -= 1;
         }
-        for index in first..self.segments.len() {
-            let pace = |index: usize| waiting_pace(self.segments[index].runs[Family::Monotonic as usize].pace);
-            let mut stretches = vec![(pace(index), u64::MAX)];
-            if let Some(next) = self.segments.get(index + 1) {
-                stretches = vec![(pace(index), next.from), (pace(index).min(pace(index + 1)), next.settled)];
-            }
+        let pace = |segment: &Segment| waiting_pace(segment.runs[Family::Monotonic as usize].pace);
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            let next = self.segments.get(index + 1);
+            // While a change takes effect, the slower pace counts.
+            let stretches = [
+                (pace(segment), next.map_or(u64::MAX, |next| next.from)),
+                (next.map_or(1.0, |next| pace(segment).min(pace(next))), next.map_or(u64::MAX, |next| next.settled)),
+            ];
             for (pace, until) in stretches {
-                let passes = self.between(at, until.min(now)) * pace;
-                if passes >= left {
+                let passes_ns = self.between(at, until.min(now)) * pace;
+                if passes_ns >= left {
                     return Some(at + (left / pace / self.tick_ns) as u64);
                 }
-                left -= passes;
+                left -= passes_ns;
                 at = at.max(until.min(now));
             }
             if at >= now {
@@ -408,6 +447,9 @@ struct Tally {
     spurious: u64,
     latest_ns: f64,
     earliest_ns: f64,
+    /// Durations that were shorter by the guest's own clock, and by how much at most.
+    short: u64,
+    shortest_ns: f64,
 }
 
 /// What this side saw of a thread last.
@@ -422,6 +464,7 @@ struct Seen {
 }
 
 struct Soak {
+    options: Options,
     json: bool,
     seed: u64,
     namespace: Namespace,
@@ -490,7 +533,7 @@ impl Soak {
     fn start(options: Options, seed: u64, json: bool) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("elsewhen-soak-{}", std::process::id()));
         fs::create_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let offset = |days| SignedDuration::from_hours(24 * days);
+        let offset = |days: i64| SignedDuration::from_hours(24 * days);
         let spec = Spec::new().adjustable().offset(Family::Realtime, offset(1000));
         let spec = spec.offset(Family::Monotonic, offset(30)).offset(Family::Boottime, offset(40));
         let builds =
@@ -500,6 +543,7 @@ impl Soak {
         let seen = Seen { beat: 0, since: now, reported: 0, backwards: 0 };
         // From here on, dropping removes the directory.
         let mut soak = Self {
+            options,
             json,
             seed,
             namespace: Namespace::new(&spec)?,
@@ -535,7 +579,7 @@ impl Soak {
     fn add_guest(&mut self, build: &'static str, program: &Path, first: usize, timers: bool) -> Result<()> {
         let mut command = self.namespace.command(program);
         command.arg(self.directory.join("shared")).arg(first.to_string()).arg(THREADS.to_string());
-        command.arg(self.seed.to_string()).arg(if timers { "timers" } else { "no-timers" });
+        command.arg(self.seed.to_string()).arg(if timers { "all" } else { "no-timerfd" });
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.take_stdout().ok_or("its output is not a pipe")?).read_line(&mut line)?;
@@ -559,7 +603,9 @@ impl Soak {
             self.watch();
             if Instant::now() >= change_at {
                 self.change();
-                change_at = Instant::now() + Duration::from_millis(self.random.about(20.0, 500.0) as u64);
+                // Now and then for longer than the slack: the next change would make up for one that was missed.
+                let rest = if self.random.next().is_multiple_of(50) { 1500.0 * self.options.slack } else { 0.0 };
+                change_at = Instant::now() + Duration::from_millis((rest + self.random.about(20.0, 500.0)) as u64);
             }
             if Instant::now() >= report_at {
                 self.report(false);
@@ -588,7 +634,9 @@ impl Soak {
             }
             // A step forth on a clock that runs fast may come too late.
             Err(error) if error.is_invalid() => self.refused += 1,
-            Err(error) => self.violate(json!({ "what": "a change failed", "change": name, "error": error.to_string() })),
+            Err(error) => {
+                self.violate(json!({ "what": "a change failed", "change": name, "error": error.to_string() }))
+            }
         }
         self.noise.add(began.elapsed().saturating_sub(Duration::from_millis(50)).as_nanos() as f64);
         self.remember(from);
@@ -680,7 +728,7 @@ impl Soak {
             let anchor = readings.min().map_or((settled, 0), |(_, anchor)| anchor);
             Run { anchor, pace: self.paces[family as usize] }
         };
-        let runs = [Family::Realtime, Family::Monotonic, Family::Boottime].map(run);
+        let runs = Family::ALL.map(run);
         self.highest_ns = self.highest_ns.max(runs[0].anchor.1);
         self.history.segments.push(Segment { from, settled, runs });
     }
@@ -696,8 +744,10 @@ impl Soak {
             let backwards = self.shared.get(slot, Word::Backwards);
             if backwards != self.seen[slot].backwards {
                 let what = self.shared.get(slot, Word::BackwardsWhat);
-                let (from, to) =
-                    (self.shared.get(slot, Word::BackwardsFrom) as i64, self.shared.get(slot, Word::BackwardsTo) as i64);
+                let (from, to) = (
+                    self.shared.get(slot, Word::BackwardsFrom) as i64,
+                    self.shared.get(slot, Word::BackwardsTo) as i64,
+                );
                 let found = json!({
                     "what": "a clock went back", "thread": self.thread(slot), "clock": what & 0xff, "way": what >> 8,
                     "times": backwards - self.seen[slot].backwards, "from_ns": from, "to_ns": to,
@@ -710,14 +760,20 @@ impl Soak {
 
     fn judge_one(&mut self, slot: usize, record: &Record) {
         let Record { wait, ended, .. } = record;
+        let noise_ns = 3.0 * self.noise.recent_ns();
         let Some(tally) = self.tallies.get_mut(wait.kind) else { return };
+        let short_ns = self.history.short_ns(record).unwrap_or(0);
+        if short_ns > 0 {
+            tally.short += 1;
+            tally.shortest_ns = tally.shortest_ns.max(short_ns as f64);
+        }
         let late_ns = self.history.late_ns(wait, *ended);
         tally.latest_ns = tally.latest_ns.max(late_ns);
         let mut early_ns = 0.0;
         match record.result {
             OVER => {
                 tally.over += 1;
-                early_ns = self.history.early_ns(wait, *ended, record.read);
+                early_ns = self.history.early_ns(record, GRACE_NS + noise_ns);
                 tally.earliest_ns = tally.earliest_ns.max(early_ns);
             }
             WOKEN => tally.woken += 1,
@@ -731,14 +787,14 @@ impl Soak {
             Form::Until(family) if self.history.is_quiet(family, wait.began, record.read) => {
                 wait.deadline_ns - record.after_ns
             }
-            Form::For if self.history.is_quiet(Family::Monotonic, wait.began, record.read) => {
-                wait.deadline_ns - (record.after_ns - record.before_ns)
+            Form::For if self.options.strict || self.history.is_quiet(Family::Monotonic, wait.began, record.read) => {
+                short_ns
             }
             _ => 0,
         };
         let what = match record.result {
             OVER if early_ns > UNSURE_NS * fastest || by_its_own_clock > 0 => "ended early",
-            OVER | WOKEN | SPURIOUS if late_ns > SLACK_NS + 3.0 * self.noise.recent_ns() => "ended late",
+            OVER | WOKEN | SPURIOUS if late_ns > self.slack_ns() + noise_ns => "ended late",
             OVER | WOKEN | SPURIOUS => return,
             _ => "failed",
         };
@@ -759,20 +815,25 @@ impl Soak {
         let parts: Vec<_> = self.history.parts(from, to).collect();
         let shown = parts.iter().rev().take(6).rev();
         let ms = |stamp: u64| (stamp as i64 - from as i64) as f64 * self.history.tick_ns / 1e6;
+        let (pace, read) = (|run: Run| run.pace, |run: Run| run.anchor.1);
         let show = |(segment, ..): &(&Segment, u64, u64)| {
             json!({
                 "changed_ms": [ms(segment.from), ms(segment.settled)],
-                "pace": segment.runs.map(|run| run.pace),
-                "read_ns_then": segment.runs.map(|run| run.anchor.1),
+                "pace": segment.runs.map(pace),
+                "read_ns_then": segment.runs.map(read),
             })
         };
         shown.map(show).collect()
     }
 
+    fn slack_ns(&self) -> f64 {
+        self.options.slack * 1e9
+    }
+
     /// Looks for threads that wait too long, or do nothing else either.
     fn watch(&mut self) {
         let now = ticks();
-        let limit_ns = SLACK_NS + 3.0 * self.noise.recent_ns();
+        let limit_ns = self.slack_ns() + 3.0 * self.noise.recent_ns();
         for slot in 0..self.shared.slots {
             let beat = self.shared.get(slot, Word::Beat);
             if beat != self.seen[slot].beat {
@@ -805,12 +866,14 @@ impl Soak {
                 continue;
             }
             self.seen[slot].reported = sequence;
+            let clocks_ns = Family::ALL.map(|family| self.namespace.now_ns(family));
+            let woken_ms_ago = (wait.woken != 0).then(|| self.history.between(wait.woken, now) / 1e6);
             let found = json!({
                 "what": "hangs", "thread": self.thread(slot), "kind": self.kinds.get(wait.kind),
                 "form": format!("{:?}", wait.form), "deadline_ns": wait.deadline_ns,
-                "woken_ms_ago": if wait.woken == 0 { Value::Null } else { json!(self.history.between(wait.woken, now) / 1e6) },
+                "woken_ms_ago": woken_ms_ago,
                 "waits_ms": self.history.between(wait.began, now) / 1e6, "late_ms": late_ns / 1e6,
-                "clocks_ns": [Family::Realtime, Family::Monotonic, Family::Boottime].map(|family| self.namespace.now_ns(family)),
+                "clocks_ns": clocks_ns,
                 "state": state, "segments": self.segments(wait.began, now),
             });
             self.violate(found);
@@ -841,7 +904,8 @@ impl Soak {
     /// A line for now, or the whole result.
     fn report(&self, is_last: bool) {
         let waits: u64 = self.tallies.iter().map(|tally| tally.over + tally.woken + tally.spurious).sum();
-        let worst = self.kinds.iter().zip(&self.tallies).max_by(|one, other| one.1.latest_ns.total_cmp(&other.1.latest_ns));
+        let worst =
+            self.kinds.iter().zip(&self.tallies).max_by(|one, other| one.1.latest_ns.total_cmp(&other.1.latest_ns));
         let (worst_kind, worst_ms) = worst.map_or(("", 0.0), |(kind, tally)| (kind, tally.latest_ns / 1e6));
         let changes: u64 = self.changes.values().sum();
         let dropped: u64 = (0..self.shared.slots).map(|slot| self.shared.get(slot, Word::Dropped)).sum();
@@ -851,12 +915,12 @@ impl Soak {
             .iter()
             .zip(&self.tallies)
             .map(|(kind, tally)| {
-                let Tally { over, woken, spurious, latest_ns, earliest_ns } = *tally;
+                let Tally { over, woken, spurious, latest_ns, earliest_ns, short, shortest_ns } = *tally;
                 (
                     kind,
                     json!({
                         "over": over, "woken": woken, "spurious": spurious, "latest_ms": latest_ns / 1e6,
-                        "earliest_ms": earliest_ns / 1e6,
+                        "earliest_ms": earliest_ns / 1e6, "short": short, "shortest_ms": shortest_ns / 1e6,
                     }),
                 )
             })
@@ -885,11 +949,14 @@ impl Soak {
             println!("  {}", each.join(", "));
             return;
         }
-        println!("\n| kind | over | woken | spurious | latest ms |\n| --- | --: | --: | --: | --: |");
+        println!("\n| kind | over | woken | spurious | latest ms | short | shortest ms |");
+        println!("| --- | --: | --: | --: | --: | --: | --: |");
         for (kind, tally) in each {
-            let Tally { over, woken, spurious, latest_ns, .. } = tally;
-            println!("| {kind} | {over} | {woken} | {spurious} | {:.1} |", latest_ns / 1e6);
+            let Tally { over, woken, spurious, latest_ns, short, shortest_ns, .. } = tally;
+            let (latest_ms, shortest_ms) = (latest_ns / 1e6, shortest_ns / 1e6);
+            println!("| {kind} | {over} | {woken} | {spurious} | {latest_ms:.1} | {short} | {shortest_ms:.1} |");
         }
+        println!("\nlatest: by the host, after the time was over; short: by the program's clock, in its nanoseconds");
         let changes: Vec<_> = self.changes.iter().map(|(name, count)| format!("{name} {count}")).collect();
         println!("\nchanges: {}", changes.join(", "));
     }

@@ -386,6 +386,7 @@ pub(crate) fn enter(registers: &mut Registers, number: u64) {
 
 /// Translates a caught call here, in the handler on its own stack, so that the thread's other stack is used for
 /// nothing but the frame of a wait.
+#[inline(never)]
 pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
     if dispatch::is_wait(number as u32) {
         let record = registers.rsp.wrapping_sub(RED_ZONE as u64 + 16);
@@ -414,6 +415,7 @@ pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
 }
 
 /// Answers a caught call here, with a frame on the handler's own stack.
+#[inline(never)]
 pub(crate) fn answer_by_handler(registers: &mut Registers, number: u64, answer: impl FnOnce(&mut Frame) -> i64) {
     let mut frame = MaybeUninit::<Frame>::uninit();
     // SAFETY: made of integers and enums, every one of which is written by `fill` or before it is read.
@@ -468,9 +470,11 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
     }
     let mut before = [opaque(0)];
     user::reread(registers.rip - 8, &mut before);
-    // `mov eax, N` says which call it was. Other code could have made another, of which this is the result.
-    let named = (before[0] >> 8) as u8 == 0xb8 && (before[0] >> 16) as u32 == number as u32;
-    ((before[0] >> 48) as u16 == SYSCALL && named).then_some(number)
+    // `mov eax, N` and `xor eax, eax` say which call it was, if not this: one that has returned this number. Code that
+    // makes any call does not say; there a call that is lost is likelier than another with just this result.
+    let named_otherwise = (before[0] >> 8) as u8 == 0xb8 && (before[0] >> 16) as u32 != number as u32;
+    let zero = (before[0] >> 32) as u16 == 0xc031;
+    ((before[0] >> 48) as u16 == SYSCALL && !named_otherwise && !zero).then_some(number)
 }
 
 /// Gives a thread whose call in the gate was caught by another filter its own registers back, as if its own call had
