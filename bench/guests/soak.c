@@ -72,10 +72,12 @@
 #define RECORDS 2048
 
 enum form { ABSOLUTE, RELATIVE, APPROXIMATE };
+enum timer { NONE, POSIX, DESCRIPTOR };
 
 // A wait that is over.
 struct record {
-    // The kind; the form from bit 8 on, the clock from bit 16 on, how the clock was read from bit 24 on.
+    // The kind; the form from bit 8 on, the clock from bit 16 on, how the clock was read from bit 24 on, and whether it
+    // is a timer in bit 32.
     uint64_t what;
     // 0 where the time was over, 1 where it was woken, 2 where nobody knows why it ended, an error number above 1000.
     uint64_t result;
@@ -521,34 +523,34 @@ static const struct kind {
     clockid_t clock;
     int (*wait)(struct self *, int64_t end, int64_t ns);
     void (*wake)(struct self *);
-    int is_timerfd;
+    enum timer timer;
 } KINDS[] = {
-    {"sleep-realtime", ABSOLUTE, CLOCK_REALTIME, sleep_realtime, NULL, 0},
-    {"sleep-monotonic", ABSOLUTE, CLOCK_MONOTONIC, sleep_monotonic, NULL, 0},
-    {"sleep-boottime", ABSOLUTE, CLOCK_BOOTTIME, sleep_boottime, NULL, 0},
-    {"nanosleep", RELATIVE, CLOCK_MONOTONIC, sleep_for, NULL, 0},
-    {"clock-nanosleep", RELATIVE, CLOCK_MONOTONIC, sleep_for_on_a_clock, NULL, 0},
-    {"futex-realtime", ABSOLUTE, CLOCK_REALTIME, futex_realtime, wake_futex, 0},
-    {"futex-monotonic", ABSOLUTE, CLOCK_MONOTONIC, futex_monotonic, wake_futex, 0},
-    {"futex-for", RELATIVE, CLOCK_MONOTONIC, futex_for, wake_futex, 0},
-    {"cond-realtime", BY_LIBRARY, CLOCK_REALTIME, condition_realtime, wake_condition_realtime, 0},
-    {"cond-monotonic", BY_LIBRARY, CLOCK_MONOTONIC, condition_monotonic, wake_condition_monotonic, 0},
-    {"semaphore", BY_LIBRARY, CLOCK_REALTIME, semaphore, wake_semaphore, 0},
-    {"poll", RELATIVE, CLOCK_MONOTONIC, poll_for, wake_pipe, 0},
-    {"ppoll", RELATIVE, CLOCK_MONOTONIC, ppoll_for, wake_pipe, 0},
-    {"select", RELATIVE, CLOCK_MONOTONIC, select_for, wake_pipe, 0},
-    {"pselect", RELATIVE, CLOCK_MONOTONIC, pselect_for, wake_pipe, 0},
-    {"epoll", RELATIVE, CLOCK_MONOTONIC, epoll_for, wake_pipe, 0},
-    {"epoll-pwait2", RELATIVE, CLOCK_MONOTONIC, epoll_pwait2_for, wake_pipe, 0},
-    {"mq", ABSOLUTE, CLOCK_REALTIME, receive, wake_queue, 0},
-    {"sigtimedwait", RELATIVE, CLOCK_MONOTONIC, signal_for, wake_by_signal, 0},
-    {"timerfd-realtime", ABSOLUTE, CLOCK_REALTIME, timerfd_realtime, NULL, 1},
-    {"timerfd-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timerfd_monotonic, NULL, 1},
-    {"timerfd-boottime", ABSOLUTE, CLOCK_BOOTTIME, timerfd_boottime, NULL, 1},
-    {"timerfd-for", RELATIVE, CLOCK_MONOTONIC, timerfd_for, NULL, 1},
-    {"timer-realtime", ABSOLUTE, CLOCK_REALTIME, timer_realtime, NULL, 0},
-    {"timer-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timer_monotonic, NULL, 0},
-    {"timer-for", RELATIVE, CLOCK_MONOTONIC, timer_for, NULL, 0},
+    {"sleep-realtime", ABSOLUTE, CLOCK_REALTIME, sleep_realtime, NULL, NONE},
+    {"sleep-monotonic", ABSOLUTE, CLOCK_MONOTONIC, sleep_monotonic, NULL, NONE},
+    {"sleep-boottime", ABSOLUTE, CLOCK_BOOTTIME, sleep_boottime, NULL, NONE},
+    {"nanosleep", RELATIVE, CLOCK_MONOTONIC, sleep_for, NULL, NONE},
+    {"clock-nanosleep", RELATIVE, CLOCK_MONOTONIC, sleep_for_on_a_clock, NULL, NONE},
+    {"futex-realtime", ABSOLUTE, CLOCK_REALTIME, futex_realtime, wake_futex, NONE},
+    {"futex-monotonic", ABSOLUTE, CLOCK_MONOTONIC, futex_monotonic, wake_futex, NONE},
+    {"futex-for", RELATIVE, CLOCK_MONOTONIC, futex_for, wake_futex, NONE},
+    {"cond-realtime", BY_LIBRARY, CLOCK_REALTIME, condition_realtime, wake_condition_realtime, NONE},
+    {"cond-monotonic", BY_LIBRARY, CLOCK_MONOTONIC, condition_monotonic, wake_condition_monotonic, NONE},
+    {"semaphore", BY_LIBRARY, CLOCK_REALTIME, semaphore, wake_semaphore, NONE},
+    {"poll", RELATIVE, CLOCK_MONOTONIC, poll_for, wake_pipe, NONE},
+    {"ppoll", RELATIVE, CLOCK_MONOTONIC, ppoll_for, wake_pipe, NONE},
+    {"select", RELATIVE, CLOCK_MONOTONIC, select_for, wake_pipe, NONE},
+    {"pselect", RELATIVE, CLOCK_MONOTONIC, pselect_for, wake_pipe, NONE},
+    {"epoll", RELATIVE, CLOCK_MONOTONIC, epoll_for, wake_pipe, NONE},
+    {"epoll-pwait2", RELATIVE, CLOCK_MONOTONIC, epoll_pwait2_for, wake_pipe, NONE},
+    {"mq", ABSOLUTE, CLOCK_REALTIME, receive, wake_queue, NONE},
+    {"sigtimedwait", RELATIVE, CLOCK_MONOTONIC, signal_for, wake_by_signal, NONE},
+    {"timerfd-realtime", ABSOLUTE, CLOCK_REALTIME, timerfd_realtime, NULL, DESCRIPTOR},
+    {"timerfd-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timerfd_monotonic, NULL, DESCRIPTOR},
+    {"timerfd-boottime", ABSOLUTE, CLOCK_BOOTTIME, timerfd_boottime, NULL, DESCRIPTOR},
+    {"timerfd-for", RELATIVE, CLOCK_MONOTONIC, timerfd_for, NULL, DESCRIPTOR},
+    {"timer-realtime", ABSOLUTE, CLOCK_REALTIME, timer_realtime, NULL, POSIX},
+    {"timer-monotonic", ABSOLUTE, CLOCK_MONOTONIC, timer_monotonic, NULL, POSIX},
+    {"timer-for", RELATIVE, CLOCK_MONOTONIC, timer_for, NULL, POSIX},
 };
 
 #define KIND_COUNT (int)(sizeof KINDS / sizeof *KINDS)
@@ -560,7 +562,8 @@ static int wait_once(struct self *self, int number, int64_t ns) {
     int way = next(&self->random) % 3;
     int64_t before = now(self, kind->clock, way);
     int64_t end = before + ns;
-    uint64_t what = (uint64_t)number | (uint64_t)kind->form << 8 | (uint64_t)kind->clock << 16 | (uint64_t)way << 24;
+    uint64_t what = (uint64_t)number | (uint64_t)kind->form << 8 | (uint64_t)kind->clock << 16 | (uint64_t)way << 24 |
+                    (uint64_t)(kind->timer != NONE) << 32;
     int64_t deadline = kind->form == RELATIVE ? ns : end;
     // Counted from after the reading of which the C library makes a duration again, or by which we do.
     uint64_t began = ticks();
@@ -591,7 +594,7 @@ static int wait_once(struct self *self, int number, int64_t ns) {
     return result;
 }
 
-static int is_wanted(int number) { return with_timerfd || !KINDS[number].is_timerfd; }
+static int is_wanted(int number) { return with_timerfd || KINDS[number].timer != DESCRIPTOR; }
 
 // Times that pass, and now and then one that comes only when somebody steps the clock.
 static void wait_alone(struct self *self) {
@@ -636,10 +639,11 @@ static void wait_for_each_other(struct self *self) {
             atomic_fetch_add(&self->slot->beat, 1);
             continue;
         }
-        while (wait_once(self, number,
-                         next(&self->random) % 4 == 0 ? about(&self->random, NS_IN_MS, 100 * NS_IN_MS)
-                                                      : about(&self->random, 3600 * NS_IN_S, 86400 * NS_IN_S)) != WOKEN) {
-        }
+        int64_t ns;
+        do {
+            ns = next(&self->random) % 4 == 0 ? about(&self->random, NS_IN_MS, 100 * NS_IN_MS)
+                                              : about(&self->random, 3600 * NS_IN_S, 86400 * NS_IN_S);
+        } while (wait_once(self, number, ns) != WOKEN);
     }
 }
 

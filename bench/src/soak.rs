@@ -184,6 +184,8 @@ struct Wait {
     began: u64,
     /// When somebody set about waking it, 0 for never.
     woken: u64,
+    /// The kernel counts, whether anybody waits or not.
+    is_timer: bool,
 }
 
 impl Wait {
@@ -198,7 +200,7 @@ impl Wait {
             1 => Form::For,
             _ => Form::About(family),
         };
-        Self { kind: what as u8 as usize, form, deadline_ns, began, woken }
+        Self { kind: what as u8 as usize, form, deadline_ns, began, woken, is_timer: what >> 32 & 1 == 1 }
     }
 }
 
@@ -298,8 +300,8 @@ impl History {
         })
     }
 
-    /// How long before its time a wait ended, in nanoseconds of its clock: not positive where it did not. A deadline has
-    /// been reached if the clock ever read so much: who has been woken may be slow to look.
+    /// How long before its time a wait ended, in nanoseconds of its clock: not positive where it did not. A deadline
+    /// has been reached if the clock ever read so much: who has been woken may be slow to look.
     fn early_ns(&self, Record { wait, ended, read, before_ns, .. }: &Record, grace_ns: f64) -> f64 {
         let duration = |duration_ns: i64| {
             let (mut passed_ns, mut before) = (0.0, 0.0);
@@ -320,7 +322,9 @@ impl History {
                 let run = segment.runs[family as usize];
                 // Who waits for a clock that stands does so at the host's pace, as long as it stands.
                 stood_ns = if run.pace == 0.0 { stood_ns + self.between(from, to) } else { 0.0 };
-                self.left(run, wait.deadline_ns, to) - stood_ns
+                // A timer expires by the kernel's hand until it has been set anew.
+                let late = self.between(to, *read).min(if wait.is_timer { grace_ns } else { 0.0 });
+                self.left(run, wait.deadline_ns, to) - stood_ns - late * run.pace
             };
             self.parts(wait.began, *read).map(left).fold(f64::INFINITY, f64::min)
         };

@@ -154,13 +154,13 @@ fn translate(frame: &mut Frame, action: Action) -> Step {
         }
         Action::Pselect6 => {
             signals::strip_pointed_mask(frame)?;
-            for_given(frame, 4, Form::Timespec)
+            select(frame, Form::Timespec)
         }
         Action::IoPgetevents => {
             signals::strip_pointed_mask(frame)?;
             for_given(frame, 4, Form::Sum)
         }
-        Action::Select => for_given(frame, 4, Form::Timeval),
+        Action::Select => select(frame, Form::Timeval),
         Action::Recvmmsg => for_given(frame, 4, Form::Timespec),
         Action::IoGetevents => for_given(frame, 4, Form::Sum),
         Action::Semtimedop => for_given(frame, 3, Form::Timespec),
@@ -237,14 +237,45 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
                 return again(frame);
             }
         }
-        Action::Select | Action::Pselect6 | Action::Ppoll => write_back(frame, action),
+        Action::Select | Action::Pselect6 => {
+            if result == 0 && frame.wait.kind == Kind::Relative && has_sets_again(frame) {
+                return again(frame);
+            }
+            write_back(frame, action);
+        }
+        Action::Ppoll => {
+            if result == 0 && frame.is_early() {
+                return again(frame);
+            }
+            write_back(frame, action);
+        }
+        Action::Poll
+        | Action::EpollWait
+        | Action::EpollPwait
+        | Action::EpollPwait2
+        | Action::IoGetevents
+        | Action::IoPgetevents => {
+            if result == 0 && frame.is_early() {
+                return again(frame);
+            }
+        }
+        Action::Semtimedop => {
+            if result == EAGAIN && frame.is_early() {
+                return again(frame);
+            }
+        }
         Action::Recvmmsg if result > 0 && frame.wait.kind == Kind::Relative => {
             let (sec, nsec) = frame.remaining(0);
             if user::write(frame.stack, frame.args.get(4), &[sec, nsec]).is_err() {
                 frame.rax = FAULT as u64;
             }
         }
-        Action::RtSigtimedwait => frame.rax = signals::after_sigtimedwait(frame, result) as u64,
+        Action::RtSigtimedwait => {
+            if result == EAGAIN && frame.is_early() {
+                return again(frame);
+            }
+            frame.rax = signals::after_sigtimedwait(frame, result) as u64;
+        }
         Action::TimerSettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(3), 4, Form::Timespec),
         Action::TimerGettime if result == 0 && is_moved_timer(frame) => rescale(frame.args.get(1), 4, Form::Timespec),
         Action::TimerfdSettime if result == 0 => {
@@ -471,6 +502,45 @@ fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
         frame.call[usize::from(argument) + 3] = opaque(0);
     }
     Ok(Next::Call)
+}
+
+/// Words of the scratch that neither a time nor a mask needs: for the sets of `select`.
+const SETS: [usize; 3] = [2, 3, 7];
+
+/// The most descriptors whose sets are a word each.
+const WORD_OF_DESCRIPTORS: u32 = 64;
+
+/// `select` and `pselect6`. The kernel clears the sets when the time is over: small ones are kept, for a wait that has
+/// to go on.
+#[inline(never)]
+fn select(frame: &mut Frame, form: Form) -> Step {
+    let step = for_given(frame, 4, form)?;
+    if frame.wait.kind == Kind::Relative && frame.args.get(0) as u32 <= WORD_OF_DESCRIPTORS {
+        for (at, word) in SETS.into_iter().enumerate() {
+            let (set, mut words) = (frame.args.get(at as u8 + 1), [opaque(0)]);
+            if frame.args.get(0) as u32 != 0 && set != 0 {
+                // What cannot be read is the kernel's to refuse.
+                let _ = user::read(frame.stack, set, &mut words);
+            }
+            frame.scratch[word] = words[0];
+        }
+    }
+    Ok(step)
+}
+
+/// Whether a `select` was over too early and can be made again, with its sets as they were.
+#[inline(never)]
+fn has_sets_again(frame: &Frame) -> bool {
+    if frame.args.get(0) as u32 > WORD_OF_DESCRIPTORS || !frame.is_early() {
+        return false;
+    }
+    for (at, word) in SETS.into_iter().enumerate() {
+        let set = frame.args.get(at as u8 + 1);
+        if frame.args.get(0) as u32 != 0 && set != 0 {
+            user::rewrite(set, &[frame.scratch[word]]);
+        }
+    }
+    true
 }
 
 /// Whether a call is not there, or a filter of the program's own does not let it through.

@@ -174,10 +174,8 @@ pub(crate) fn to_host(clock: i32, member_ns: i64, ticket: &mut Ticket) -> i64 {
     *ticket = map(RawClockId(clock).place(), &mut pivot);
     match pivot.to_host(MemberNs(member_ns)) {
         HostDeadline::At(host) if pivot.after.mult != 0 => host.0,
-        _ => {
-            let host = now(clock);
-            host.saturating_add(member_ns.saturating_sub(pivot.to_member(HostNs(host)).0))
-        }
+        // It stands, now or from an instant that is about to come.
+        _ => now(clock).max(pivot.at_host_ns).saturating_add(member_ns.saturating_sub(pivot.after.member_ns)),
     }
 }
 
@@ -245,13 +243,13 @@ impl Frame {
             }
             Kind::Relative => {
                 let host_now = now(ClockId::Monotonic as i32);
-                let (before, began_ns) = (self.wait.mult, self.wait.began_ns);
+                let ticket = page().begin();
+                let mult = pace();
+                let left = self.left_ns(host_now, mult);
                 self.wait.began_ns = host_now;
-                self.wait.ticket = page().begin();
-                self.wait.mult = pace();
-                let elapsed = elapsed_ns(began_ns, host_now, before, self.wait.mult);
-                let left = self.wait.member_ns.saturating_sub(elapsed);
-                self.aim_for(if left < 0 { 0 } else { left });
+                self.wait.ticket = ticket;
+                self.wait.mult = mult;
+                self.aim_for(left);
             }
         }
     }
@@ -264,20 +262,41 @@ impl Frame {
         self.scratch[1] = fraction;
     }
 
-    /// Whether a wait that has timed out did so too early, because its clock was set back meanwhile.
+    /// What is left of a duration, by the member's clock, at a reading of the host's MONOTONIC and the pace then.
+    fn left_ns(&self, host_now: i64, mult: u64) -> i64 {
+        let elapsed = elapsed_ns(self.wait.began_ns, host_now, self.wait.mult, mult);
+        self.wait.member_ns.saturating_sub(elapsed).max(0)
+    }
+
+    /// Whether a wait that has timed out did so too early, because its clock was set back, slowed down or stopped
+    /// meanwhile.
     #[inline(never)]
     pub(crate) fn is_early(&self) -> bool {
-        if !matches!(self.wait.kind, Kind::Absolute) || page().holds(self.wait.ticket) {
+        // What the roundings of two scalings make.
+        const NOTHING_NS: i64 = 1000;
+        if self.wait.kind == Kind::Untimed || page().holds(self.wait.ticket) {
             return false;
+        }
+        if self.wait.kind == Kind::Relative {
+            return self.left_ns(now(ClockId::Monotonic as i32), pace()) > NOTHING_NS;
         }
         let mut pivot = blank();
         map(RawClockId(self.wait.clock).place(), &mut pivot);
-        pivot.after.mult != 0 && pivot.to_member(HostNs(now(self.wait.clock))).0 < self.wait.member_ns
+        let host = now(self.wait.clock);
+        if pivot.after.mult != 0 || host < pivot.at_host_ns {
+            return pivot.to_member(HostNs(host)).0 < self.wait.member_ns;
+        }
+        let left = self.wait.member_ns.saturating_sub(pivot.after.member_ns);
+        self.wait.began_ns != pivot.after.member_ns && host < pivot.at_host_ns.saturating_add(left)
     }
 
     /// What the kernel left of a duration in two words of the scratch, by the member's clock.
     #[inline(never)]
     pub(crate) fn remaining(&self, at: usize) -> (u64, u64) {
+        if !page().holds(self.wait.ticket) {
+            // It was set by another page than the one in force.
+            return self.wait.form.words_down(self.left_ns(now(ClockId::Monotonic as i32), pace()));
+        }
         let (sec, fraction) = match at {
             0 => (self.scratch[0], self.scratch[1]),
             _ => (self.scratch[2], self.scratch[3]),
