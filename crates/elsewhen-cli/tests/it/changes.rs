@@ -96,6 +96,7 @@ struct Guest {
     over: BTreeMap<String, Over>,
     idle: Option<Idle>,
     started: Instant,
+    ready: Instant,
 }
 
 impl Guest {
@@ -114,9 +115,10 @@ impl Guest {
                 }
             }
         });
-        let guest = Self { form, child, to, lines, over: BTreeMap::new(), idle: None, started };
-        let (line, _) = guest.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{form:?}: {error}"));
+        let mut guest = Self { form, child, to, lines, over: BTreeMap::new(), idle: None, started, ready: started };
+        let (line, ready) = guest.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{form:?}: {error}"));
         assert_eq!(line, "ready", "{form:?}");
+        guest.ready = ready;
         // Until all are in the call.
         sleep(Duration::from_millis(150));
         guest
@@ -352,6 +354,20 @@ fn a_slower_rate_makes_all_wait_longer() {
         guest.none_until("a hundred times as slow", guest.started + length + Duration::from_millis(500));
         namespace.set(&Spec::new().rate(rate(1000.0))).unwrap();
         guest.all_until("a thousand times as fast", WAITS, soon(), ROUNDED);
+    });
+}
+
+#[test]
+fn who_is_about_to_be_over_as_the_clock_slows_down_waits_on() {
+    in_every_form("who_is_about_to_be_over_as_the_clock_slows_down_waits_on", |form| {
+        // Waits end by the host's clock while the change is on its way to them.
+        for before_end in [1, 2, 3, 4, 6, 8].map(Duration::from_millis) {
+            let namespace = Namespace::new(&Spec::new().adjustable().rate(rate(100.0))).unwrap();
+            let mut guest = Guest::start(&namespace, form, Duration::from_secs(40), WAITS);
+            sleep((guest.ready + Duration::from_millis(400) - before_end).saturating_duration_since(Instant::now()));
+            namespace.set(&Spec::new().rate(rate(1.0))).unwrap();
+            guest.all_until("about to be over", WAITS, soon() + LATE, ROUNDED / 10);
+        }
     });
 }
 
