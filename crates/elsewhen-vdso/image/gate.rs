@@ -13,7 +13,8 @@
 use crate::dispatch;
 use crate::host::{in_image, opaque, state, syscall};
 use crate::clock::ClockId;
-use crate::state::{State, frame};
+use crate::signals::{SET_SIZE, SIGSYS};
+use crate::state::{SigAction, State, frame};
 use crate::surface::{Action, Reach, action, catches};
 use crate::user;
 use crate::wait::Wait;
@@ -86,6 +87,10 @@ impl Arguments {
 const RECORD: usize = offset_of!(Frame, rbp);
 /// The number of `clock_gettime`.
 const CLOCK_GETTIME: u32 = 228;
+/// The number of `rt_sigprocmask`.
+const RT_SIGPROCMASK: u32 = 14;
+/// The number of `rt_sigaction`.
+const RT_SIGACTION: u32 = 13;
 /// Numbers from here on are not of the surface.
 const NUMBERS: usize = 512;
 /// The numbers of the surface, a bit each.
@@ -139,6 +144,7 @@ global_asm!(
     ".type elsewhen_cancel, @function",
     // The gate for calls of the C library, most of whose clock reads take a short way: into the caller's own stack, or
     // just above, where the pointer cannot be bad. Flags are not kept: the C library does not expect that.
+    // Masks and actions that have nothing to do with `SIGSYS` are set here, without a frame.
     // What is not of the surface is made at the address in r11, which the caller's `syscall` would lose anyway: a
     // thread that `clone` makes there must not come here.
     "elsewhen_site:",
@@ -177,12 +183,46 @@ global_asm!(
     "lea rsp, [rsp + {red_zone}]",
     "jmp rcx",
     "7:",
+    "cmp eax, {rt_sigprocmask}",
+    "je 9f",
+    "cmp eax, {rt_sigaction}",
+    "je 10f",
     "cmp eax, {numbers}",
     "jae 8f",
     "bt [rip + {of_surface}], eax",
     "jc elsewhen_gate",
     "8:",
     "jmp r11",
+    // A new mask without `SIGSYS`, or none, where no thread blocks that as it sees it: as it is.
+    "9:",
+    "cmp dword ptr [rip + __ns_state + {blocked_count}], 0",
+    "jne elsewhen_gate",
+    "mov r11, rsi",
+    "jmp 11f",
+    // So too an action on one of the first signals, where no action's mask has had it taken out.
+    "10:",
+    "cmp edi, {sigsys}",
+    "jae elsewhen_gate",
+    "cmp qword ptr [rip + __ns_state + {masked}], 0",
+    "jne elsewhen_gate",
+    "lea r11, [rsi + {action_mask}]",
+    "11:",
+    "cmp r10, {set_size}",
+    "jne elsewhen_gate",
+    "test rsi, rsi",
+    "jz 12f",
+    "sub r11, rsp",
+    "cmp r11, {near}",
+    "jae elsewhen_gate",
+    "test dword ptr [rsp + r11], {sigsys_bit}",
+    "jnz elsewhen_gate",
+    "12:",
+    "lea rsp, [rsp - {red_zone}]",
+    "push rcx",
+    "syscall",
+    "pop rcx",
+    "lea rsp, [rsp + {red_zone}]",
+    "jmp rcx",
     ".size elsewhen_site, . - elsewhen_site",
     ".balign 16",
     // As a `syscall` instruction would be entered, but for rcx, which holds the address behind it.
@@ -307,6 +347,14 @@ global_asm!(
     host_clock = const offset_of!(State, host_clock),
     read = sym crate::read::read,
     numbers = const NUMBERS,
+    rt_sigprocmask = const RT_SIGPROCMASK,
+    rt_sigaction = const RT_SIGACTION,
+    sigsys = const SIGSYS,
+    sigsys_bit = const 1 << (SIGSYS - 1),
+    set_size = const SET_SIZE,
+    action_mask = const offset_of!(SigAction, mask),
+    blocked_count = const State::BLOCKED_COUNT,
+    masked = const offset_of!(State, masked),
     of_surface = sym OF_SURFACE,
     record = const RECORD,
     call = const offset_of!(Frame, call),

@@ -26,7 +26,7 @@ const SYS_GETTID: i64 = 186;
 const SYS_RT_TGSIGQUEUEINFO: i64 = 297;
 const ARCH_GET_FS: usize = 0x1003;
 
-const SIGSYS: u64 = 31;
+pub(crate) const SIGSYS: u64 = 31;
 /// The signals with which libcs cancel threads.
 const CANCEL: [u64; 2] = [32, 33];
 const SIG_DFL: u64 = 0;
@@ -49,7 +49,7 @@ const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
 
 /// Bytes of a kernel `sigset_t`, and words of a `siginfo_t` and a `struct sigaction`.
-const SET_SIZE: u64 = 8;
+pub(crate) const SET_SIZE: u64 = 8;
 const INFO_WORDS: usize = 16;
 
 const fn bit(signal: u64) -> u64 {

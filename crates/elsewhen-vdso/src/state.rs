@@ -171,6 +171,9 @@ const TIMER_TAKEN: u64 = 1 << 63;
 pub const ALARM: i32 = i32::MAX;
 
 impl State {
+    /// Offset of how many threads block `SIGSYS`, as the program sees it.
+    pub const BLOCKED_COUNT: usize = core::mem::offset_of!(Self, blocked_count);
+
     /// Whether a thread blocks `SIGSYS`, as the program sees it.
     pub fn is_blocked(&self, thread: impl FnOnce() -> u64) -> bool {
         let mut taken = self.blocked_count.load(Ordering::Relaxed);
