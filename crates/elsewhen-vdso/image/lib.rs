@@ -33,12 +33,14 @@ mod sync;
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod transform;
 
+mod arming;
 mod confine;
 mod dispatch;
 mod files;
 mod gate;
 mod host;
 mod read;
+mod setting;
 mod signals;
 mod timerfd;
 mod timers;
