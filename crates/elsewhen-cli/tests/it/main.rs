@@ -8,6 +8,7 @@
 
 mod changes;
 mod children;
+mod chronyd;
 mod command_line;
 mod files;
 mod guests;
