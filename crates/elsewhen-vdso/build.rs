@@ -13,13 +13,14 @@ use std::process::Command;
 mod elf;
 
 /// The functions of the image that the host side sends threads to, as `hooks.rs` names them.
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 7] = [
     "elsewhen_clock_gettime",
     "elsewhen_gettimeofday",
     "elsewhen_time",
     "elsewhen_clock_getres",
     "elsewhen_boot",
     "elsewhen_site",
+    "elsewhen_remote",
 ];
 
 fn main() {

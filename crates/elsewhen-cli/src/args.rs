@@ -24,6 +24,26 @@ pub(crate) enum Sub {
     Run(Run),
     /// Run a program with a specification of faketime(1)
     Faketime(Faketime),
+    /// Let a running process, with what it starts from now on, enter a namespace
+    Attach(Attach),
+    /// Let a running process leave its namespace
+    Detach(Detach),
+    /// Make a namespace with a name, which stays until it is removed
+    Create(Create),
+    /// Remove namespaces by their names
+    Rm(Remove),
+    /// Run a program in a namespace that has a name
+    Exec(Exec),
+    /// Change the clocks of a namespace, for all its members at once
+    Set(Set),
+    /// List namespaces
+    Ls(List),
+    /// Show the clocks and the members of a namespace
+    Show(Show),
+    /// Wait until the realtime clock of a namespace reaches a date
+    Wait(Wait),
+    /// Show the clocks of namespaces against the host's, again and again
+    Watch(Watch),
     /// Say what would and would not be intercepted, here or for a program or process, and why
     Doctor(Doctor),
     /// Print the clocks that this process reads
@@ -46,6 +66,24 @@ pub(crate) enum Sub {
     A date, an offset or a freeze without a clock moves realtime only (and TAI, which goes with it). A rate without \
     a clock applies to all clocks.")]
 pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) clocks: Clocks,
+
+    #[command(flatten)]
+    pub(crate) abilities: Abilities,
+
+    /// Name of the namespace, by which the other subcommands find it for as long as it has members
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// The program and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Where clocks are put and how fast they run.
+#[derive(Debug, Args)]
+pub(crate) struct Clocks {
     /// Date at which the realtime clock starts: RFC 3339, YYYY-MM-DD[ hh:mm[:ss]] in local time or with a zone
     /// behind it, or @SECONDS since 1970
     #[arg(long, value_name = "DATE", allow_hyphen_values = true)]
@@ -63,27 +101,192 @@ pub(crate) struct Run {
     /// Stop a clock (without one: realtime) where it starts. Can be repeated. Waits still take their time
     #[arg(long, value_name = "CLOCK", num_args = 0..=1, require_equals = true, default_missing_value = "realtime")]
     pub(crate) freeze: Vec<String>,
+}
 
-    /// Prepare the program for any later change: every timed wait is then caught, at some microseconds each
+/// What members of a new namespace are prepared for.
+#[derive(Debug, Args)]
+pub(crate) struct Abilities {
+    /// Prepare members for any later change: every timed wait is then caught, at some microseconds each
     #[arg(long)]
     pub(crate) adjustable: bool,
 
-    /// Let the program set the namespace's clock (date -s, chronyd), with or without the privilege. The host's clock
+    /// Let members set the namespace's clock (date -s, chronyd), with or without the privilege. The host's clock
     /// is never set from inside
     #[arg(long)]
     pub(crate) settable: bool,
 
-    /// Whether the times of files are the host's, or are seen and set by the program's own realtime clock
+    /// Whether the times of files are the host's, or are seen and set by the members' own realtime clock
     #[arg(long, value_enum, value_name = "TIMES", default_value_t = Files::Real)]
     pub(crate) files: Files,
+}
 
-    /// Name of the namespace, for people and tools
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
+/// `elsewhen create`
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Its name: 1 to 32 letters, digits, '.', '_' or '-'
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) clocks: Clocks,
+
+    #[command(flatten)]
+    pub(crate) abilities: Abilities,
+}
+
+/// `elsewhen rm`
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Their names
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<String>,
+
+    /// Also where it has members: these keep their clocks, which nobody can change any more
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `elsewhen exec`
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 
     /// The program and its arguments
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `elsewhen set`
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:\n  elsewhen set lab --by +5s\n  elsewhen set lab --rate 60\n  \
+    elsewhen set lab --offset 1h --smooth 10min\n  elsewhen set lab --freeze; elsewhen set lab --thaw\n\n\
+    A date, an offset or a distance makes a clock jump at once for all members, unless --smooth is given; a rate or a \
+    freeze never does. Waits and timers of members are looked at again.")]
+pub(crate) struct Set {
+    /// Name of a namespace, or the id of a process in one
+    #[arg(value_name = "NAME|PID")]
+    pub(crate) target: String,
+
+    #[command(flatten)]
+    pub(crate) clocks: Clocks,
+
+    /// Distance to move a clock (without one: realtime) from where it is. Can be repeated
+    #[arg(long, value_name = "[CLOCK=]DURATION", allow_hyphen_values = true)]
+    pub(crate) by: Vec<String>,
+
+    /// Let a clock that stands still (without one: every clock) go on at the host's pace. Can be repeated
+    #[arg(long, value_name = "CLOCK", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) thaw: Vec<String>,
+
+    /// Spread the change over so much of the host's time, in which the clocks run faster or slower, instead of jumping
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) smooth: Option<String>,
+}
+
+/// `elsewhen attach`
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Examples:\n  elsewhen attach -t 4711 --offset 1h\n  elsewhen attach -t 4711 --tree --to lab\n\n\
+    The process is stopped for about a millisecond and goes on in the namespace. A supervisor stays behind for the \
+    programs that it executes. With --offset and the like the namespace is a new one, named by --name or \
+    attached-PID."
+)]
+pub(crate) struct Attach {
+    /// Id of the process
+    #[arg(short = 't', long = "target", value_name = "PID")]
+    pub(crate) target: u32,
+
+    /// All its descendants too
+    #[arg(long)]
+    pub(crate) tree: bool,
+
+    /// The namespace, by its name, instead of a new one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["at", "offset", "rate", "freeze", "name", "adjustable", "settable", "files"])]
+    pub(crate) to: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) clocks: Clocks,
+
+    #[command(flatten)]
+    pub(crate) abilities: Abilities,
+
+    /// Name of the new namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// `elsewhen detach`
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    /// Id of the process
+    #[arg(short = 't', long = "target", value_name = "PID")]
+    pub(crate) target: u32,
+
+    /// All its descendants too
+    #[arg(long)]
+    pub(crate) tree: bool,
+}
+
+/// `elsewhen ls`
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Columns, separated by commas: NAME, MEMBERS, REALTIME, OFFSET, RATE, PID, COMMAND
+    #[arg(short = 'o', long = "output", value_name = "COLUMNS")]
+    pub(crate) columns: Option<String>,
+
+    /// No line of headings
+    #[arg(short = 'n', long)]
+    pub(crate) noheadings: bool,
+}
+
+/// `elsewhen show`
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Name of a namespace, or the id of a process
+    #[arg(value_name = "NAME|PID")]
+    pub(crate) target: String,
+
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `elsewhen wait`
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Name of a namespace, or the id of a process in one
+    #[arg(value_name = "NAME|PID")]
+    pub(crate) target: String,
+
+    /// The date that its realtime clock is to reach, as for --at
+    #[arg(long, value_name = "DATE", allow_hyphen_values = true)]
+    pub(crate) until: String,
+
+    /// Give up, with exit status 1, after so much of the host's time
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+}
+
+/// `elsewhen watch`
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Names; without one, all namespaces
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// Time between two looks
+    #[arg(long, value_name = "DURATION", default_value = "1")]
+    pub(crate) interval: String,
+
+    /// End after so many looks
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
 }
 
 /// Whose times files have.

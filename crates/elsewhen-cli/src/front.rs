@@ -7,7 +7,7 @@
 
 use crate::supervisor::{self, Message};
 use crate::{FAILURE, fail};
-use elsewhen::{Inheritance, Namespace, Spec};
+use elsewhen::{Inheritance, Namespace};
 use elsewhen_linux::process::{self, Change, Fork, PidFd};
 use elsewhen_linux::signals::{self, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,10 +15,10 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-/// Runs the program of `command` in a namespace as `spec` asks, and returns how it ended.
-pub(crate) fn run(spec: &Spec, command: &[OsString], inherited: &[i32]) -> ExitCode {
+/// Runs the program of `command` in a namespace, and returns how it ended.
+pub(crate) fn run(namespace: elsewhen::Result<Namespace>, command: &[OsString], inherited: &[i32]) -> ExitCode {
     let inheritance = Inheritance::of_this_process().hear_of_children();
-    let namespace = match Namespace::new(spec) {
+    let namespace = match namespace {
         Ok(namespace) => namespace,
         Err(error) => return fail(&error.to_string()),
     };

@@ -3,16 +3,22 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attach;
 mod doctor;
 mod front;
+mod namespaces;
 mod request;
 mod supervisor;
+mod tables;
 
 use args::{Cli, Sub};
 use clap::{CommandFactory, Parser};
+use elsewhen::Namespace;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+/// What was waited for has not come, or a process is in no namespace.
+const NOTHING: u8 = 1;
 /// Our own failure: bad arguments, no permission, no support here.
 const FAILURE: u8 = 125;
 /// The program exists but cannot be run, or was refused.
@@ -33,13 +39,23 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Sub::Run(run) => match request::of_run(&run) {
-            Ok(spec) => front::run(&spec, &run.command, &inherited),
+            Ok(spec) => front::run(Namespace::new(&spec), &run.command, &inherited),
             Err(error) => fail(&error.to_string()),
         },
         Sub::Faketime(faketime) => match request::of_faketime(&faketime) {
-            Ok(spec) => front::run(&spec, &faketime.command, &inherited),
+            Ok(spec) => front::run(Namespace::new(&spec), &faketime.command, &inherited),
             Err(error) => fail(&error.to_string()),
         },
+        Sub::Exec(exec) => front::run(Namespace::open(&exec.name), &exec.command, &inherited),
+        Sub::Attach(attach) => attach::attach(&attach, &inherited),
+        Sub::Detach(detach) => attach::detach(&detach),
+        Sub::Create(create) => namespaces::create(&create),
+        Sub::Rm(remove) => namespaces::remove(&remove),
+        Sub::Set(set) => namespaces::set(&set),
+        Sub::Ls(list) => tables::list(&list),
+        Sub::Show(show) => tables::show(&show),
+        Sub::Wait(wait) => namespaces::wait(&wait),
+        Sub::Watch(watch) => tables::watch(&watch),
         Sub::Doctor(doctor) => doctor::run(&doctor),
         Sub::Clocks => doctor::print_clocks(),
         Sub::Completions { shell } => {

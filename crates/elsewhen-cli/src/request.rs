@@ -1,9 +1,10 @@
 //! From the texts of the arguments to a request to the library. Nothing here acts.
 
-use crate::args::{Faketime, Files, Run};
+use crate::args::{self, Abilities, Attach, Create, Faketime, Files, Run, Set};
 use elsewhen::spec::{FakeDate, GrammarError, parse_date, parse_duration, parse_faketime, split_clock};
 use elsewhen::{Clocks, Family, Rate, SignedDuration, Spec};
 use std::fmt;
+use std::time::Duration;
 
 /// Why the arguments make no request: one line.
 #[derive(Debug)]
@@ -24,43 +25,102 @@ impl fmt::Display for Refusal {
 
 /// What `elsewhen run` asks.
 pub(crate) fn of_run(run: &Run) -> Result<Spec, Refusal> {
+    let spec = with_abilities(of_clocks(&run.clocks)?.0, &run.abilities);
+    match &run.name {
+        Some(name) => spec.with_name(name).map_err(in_flag("--name")),
+        None => Ok(spec),
+    }
+}
+
+/// What `elsewhen create` asks.
+pub(crate) fn of_create(create: &Create) -> Result<Spec, Refusal> {
+    let spec = with_abilities(of_clocks(&create.clocks)?.0, &create.abilities);
+    Ok(spec.with_name(&create.name).map_err(in_flag(""))?.persistent())
+}
+
+/// What `elsewhen attach` asks of a new namespace.
+pub(crate) fn of_attach(attach: &Attach) -> Result<Spec, Refusal> {
+    let spec = with_abilities(of_clocks(&attach.clocks)?.0, &attach.abilities);
+    if spec.is_empty() {
+        return Err(Refusal::Conflict("nothing is asked for: give --to, --at, --offset, --rate or --freeze".into()));
+    }
+    let name = attach.name.clone().unwrap_or_else(|| format!("attached-{}", attach.target));
+    spec.with_name(&name).map_err(in_flag("--name"))
+}
+
+/// What `elsewhen set` asks.
+pub(crate) fn of_set(set: &Set) -> Result<Spec, Refusal> {
+    let (mut spec, mut positioned, mut paced) = of_clocks(&set.clocks)?;
+    for text in &set.by {
+        let (clocks, duration) = split_clock(text).map_err(in_flag("--by"))?;
+        let clocks = clocks.unwrap_or(Family::Realtime.into());
+        claim(&mut positioned, clocks, "--at, --offset and --by")?;
+        spec = spec.by(clocks, SignedDuration::from_nanos(parse_duration(duration).map_err(in_flag("--by"))?));
+    }
+    for text in &set.thaw {
+        let clocks = Clocks::parse(text).map_err(in_flag("--thaw"))?;
+        claim(&mut paced, clocks, "--rate, --freeze and --thaw")?;
+        spec = spec.thaw(clocks);
+    }
+    if let Some(text) = &set.smooth {
+        spec = spec.smooth(positive("--smooth", text)?);
+    }
+    if spec.is_empty() {
+        return Err(Refusal::Conflict(
+            "nothing is asked for: give --at, --offset, --by, --rate, --freeze or --thaw".into(),
+        ));
+    }
+    Ok(spec)
+}
+
+/// A duration that is not negative.
+pub(crate) fn positive(flag: &'static str, text: &str) -> Result<Duration, Refusal> {
+    let ns = parse_duration(text).map_err(in_flag(flag))?;
+    u64::try_from(ns)
+        .map(Duration::from_nanos)
+        .map_err(|_| Refusal::Conflict(format!("{flag}: {text:?} is negative, and time goes on")))
+}
+
+/// What is asked of clocks, and which of them are put somewhere and which are paced.
+fn of_clocks(asked: &args::Clocks) -> Result<(Spec, Clocks, Clocks), Refusal> {
     let mut spec = Spec::new();
     let (mut positioned, mut paced) = (Clocks::NONE, Clocks::NONE);
-    if let Some(at) = &run.at {
+    if let Some(at) = &asked.at {
         spec = spec.at(parse_date(at).map_err(in_flag("--at"))?);
         positioned = Family::Realtime.into();
     }
-    for text in &run.offset {
+    for text in &asked.offset {
         let (clocks, duration) = split_clock(text).map_err(in_flag("--offset"))?;
         let clocks = clocks.unwrap_or(Family::Realtime.into());
         claim(&mut positioned, clocks, "--at and --offset")?;
         let offset = parse_duration(duration).map_err(in_flag("--offset"))?;
         spec = spec.offset(clocks, SignedDuration::from_nanos(offset));
     }
-    for text in &run.rate {
+    for text in &asked.rate {
         let (clocks, rate) = split_clock(text).map_err(in_flag("--rate"))?;
         let clocks = clocks.unwrap_or(Clocks::ALL);
         claim(&mut paced, clocks, "--rate and --freeze")?;
         spec = spec.rate_of(clocks, Rate::parse(rate).map_err(in_flag("--rate"))?);
     }
-    for text in &run.freeze {
+    for text in &asked.freeze {
         let clocks = Clocks::parse(text).map_err(in_flag("--freeze"))?;
         claim(&mut paced, clocks, "--rate and --freeze")?;
         spec = spec.freeze(clocks);
     }
-    if run.adjustable {
+    Ok((spec, positioned, paced))
+}
+
+fn with_abilities(mut spec: Spec, asked: &Abilities) -> Spec {
+    if asked.adjustable {
         spec = spec.adjustable();
     }
-    if run.files == Files::Follow {
+    if asked.files == Files::Follow {
         spec = spec.files_follow();
     }
-    if run.settable {
+    if asked.settable {
         spec = spec.settable();
     }
-    if let Some(name) = &run.name {
-        spec = spec.with_name(name).map_err(in_flag("--name"))?;
-    }
-    Ok(spec)
+    spec
 }
 
 /// What `elsewhen faketime` asks.

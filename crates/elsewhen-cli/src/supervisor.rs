@@ -96,6 +96,7 @@ pub(crate) fn run(
         Ok(started) => started,
         Err((status, message)) => {
             eprintln!("elsewhen: {message}");
+            namespace.retire();
             Message::Failed(status).send(&socket);
             process::exit_now(status.into());
         }
@@ -114,6 +115,7 @@ pub(crate) fn run(
         std::thread::spawn(move || reap_orphans(&reaper, &signals));
     }
     child.wait_members();
+    namespace.retire();
     process::exit_now(0)
 }
 

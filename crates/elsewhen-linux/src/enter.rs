@@ -9,28 +9,36 @@
 //! and sent through the same stub.
 
 use crate::error::{Error, Result};
-use crate::page::{PageFile, image_file};
-use crate::redirect::{HostVdso, Patch};
+use crate::page::image_file;
+use crate::redirect::{HostVdso, Patch, Terms};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::{Listener, Notification};
 use crate::sites::Sites;
 use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters};
 use crate::trace::{Event, Running, Stopped};
-use elsewhen_vdso::surface::Reach;
+use elsewhen_vdso::state::BELONGS_TO_HOST;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Everything that entering programs of one namespace needs.
 #[derive(Debug)]
 pub struct Entrance {
     patch: Patch,
-    reach: Reach,
     image: File,
     sites: Sites,
     /// Programs left in the stub at their first instruction, and where that is, until they ask for descriptors.
     starting: Mutex<HashMap<Tid, RemoteAddr>>,
+}
+
+/// What a starting program becomes a member of.
+#[derive(Clone, Copy, Debug)]
+pub struct Into<'a> {
+    /// The page's file, which the program is given.
+    pub page: BorrowedFd<'a>,
+    /// What its image is told.
+    pub terms: Terms,
 }
 
 /// What an announcement of a starting program led to.
@@ -47,9 +55,19 @@ impl Entrance {
     ///
     /// # Errors
     /// Where the vDSO cannot be redirected, or the kernel refuses memory files.
-    pub fn new(reach: Reach) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let patch = HostVdso::of_this_process()?.patch()?;
-        Ok(Self { patch, reach, image: image_file()?, sites: Sites::default(), starting: Mutex::default() })
+        Ok(Self { patch, image: image_file()?, sites: Sites::default(), starting: Mutex::default() })
+    }
+
+    /// What is written into the vDSO of programs.
+    pub(crate) const fn patch(&self) -> &Patch {
+        &self.patch
+    }
+
+    /// The image's file.
+    pub(crate) fn image(&self) -> BorrowedFd<'_> {
+        self.image.as_fd()
     }
 
     /// Acts on `arch_prctl(ARCH_SET_FS)`: a program at its start, or its stub. Answers the call.
@@ -62,15 +80,15 @@ impl Entrance {
         notification: &Notification,
         base: u64,
         extra: u64,
-        page: &PageFile,
+        into: Into<'_>,
     ) -> Result<Progress> {
         let step = match base {
-            stub::WORD_REQUEST => self.give(listener, notification, page),
+            stub::WORD_REQUEST => self.give(listener, notification, into),
             stub::WORD_FAILED => Err(Error::new(
                 "map the page and the image",
                 std::io::Error::from_raw_os_error((extra as i64).wrapping_neg() as i32),
             )),
-            _ => self.catch(listener, notification, page),
+            _ => self.catch(listener, notification, into),
         };
         let answer = match step {
             Ok(Answer::Resume) => listener.resume(notification),
@@ -89,7 +107,7 @@ impl Entrance {
     }
 
     /// A program sets up thread-local storage.
-    fn catch(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
+    fn catch(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
         let vdso = vdso_of(tid)?;
@@ -112,7 +130,7 @@ impl Entrance {
         let mut displaced = [0; FAR_JUMP_LEN];
         memory.read(resume_at, &mut displaced)?;
         self.patch.prepare(&memory, vdso)?;
-        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
+        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
             return Ok(Answer::Resume);
         };
         let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
@@ -120,9 +138,11 @@ impl Entrance {
         self.place(
             &memory,
             vdso,
-            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, self.reach), caught },
+            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, &into.terms), caught },
         )?;
-        self.patch.redirect(&memory, vdso)?;
+        if into.terms.belongs != BELONGS_TO_HOST {
+            self.patch.redirect(&memory, vdso)?;
+        }
         let (rest, room) = self.patch.rest(vdso);
         self.sites.redirect(&memory, rest, room)?;
         memory.write(resume_at, &stub::far_jump(self.patch.stub(vdso).plus(stub::at_map())))?;
@@ -130,7 +150,7 @@ impl Entrance {
     }
 
     /// A program left at its first instruction asks for the descriptors.
-    fn give(&self, listener: &Listener, notification: &Notification, page: &PageFile) -> Result<Answer> {
+    fn give(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
         let Some(resume_at) = self.starting().remove(&tid) else {
             return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
@@ -140,13 +160,13 @@ impl Entrance {
         if !listener.is_waiting(notification) {
             return Ok(Answer::Resume);
         }
-        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, page)? else {
+        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
             return Ok(Answer::Resume);
         };
         self.place(
             &memory,
             vdso,
-            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, self.reach), caught: None },
+            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, &into.terms), caught: None },
         )?;
         Ok(Answer::Succeed)
     }
@@ -161,9 +181,9 @@ impl Entrance {
         &self,
         listener: &Listener,
         notification: &Notification,
-        page: &PageFile,
+        page: BorrowedFd<'_>,
     ) -> Result<Option<(i32, i32)>> {
-        let Some(page) = listener.give(notification, page.as_fd())? else { return Ok(None) };
+        let Some(page) = listener.give(notification, page)? else { return Ok(None) };
         let Some(image) = listener.give(notification, self.image.as_fd())? else { return Ok(None) };
         Ok(Some((page, image)))
     }
@@ -180,6 +200,7 @@ impl Entrance {
         &self,
         listener: &Listener,
         notification: &Notification,
+        redirected: bool,
         before_release: impl FnOnce(),
     ) -> std::result::Result<(), Failed> {
         let thread = Running::seize(notification.tid).map_err(Failed::BeforeExec)?;
@@ -193,7 +214,7 @@ impl Entrance {
                 stopped.detach(signal);
                 Ok(())
             }
-            Event::Exec(stopped) => match self.leave_in_stub(&stopped) {
+            Event::Exec(stopped) => match self.leave_in_stub(&stopped, redirected) {
                 Ok(()) => {
                     before_release();
                     stopped.detach(0);
@@ -208,7 +229,7 @@ impl Entrance {
         }
     }
 
-    fn leave_in_stub(&self, stopped: &Stopped) -> Result<()> {
+    fn leave_in_stub(&self, stopped: &Stopped, redirected: bool) -> Result<()> {
         let tid = stopped.tid();
         let mut registers = stopped.registers()?;
         if registers.cs != USER_CS_64 {
@@ -217,7 +238,9 @@ impl Entrance {
         let vdso = vdso_of(tid)?;
         let memory = RemoteMemory::open(tid)?;
         self.patch.prepare(&memory, vdso)?;
-        self.patch.redirect(&memory, vdso)?;
+        if redirected {
+            self.patch.redirect(&memory, vdso)?;
+        }
         self.starting().insert(tid, RemoteAddr(registers.rip));
         registers.rip = self.patch.stub(vdso).plus(stub::AT_REQUEST).0;
         // No system call is to be restarted at the new address.

@@ -34,6 +34,11 @@ impl Error {
         matches!(self.raw_os_error(), Some(libc::EPERM | libc::EACCES))
     }
 
+    /// Whether there is such a thing already.
+    pub fn is_taken(&self) -> bool {
+        self.raw_os_error() == Some(libc::EEXIST)
+    }
+
     /// Whether the process in question no longer exists.
     pub fn is_gone(&self) -> bool {
         matches!(self.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EIO))

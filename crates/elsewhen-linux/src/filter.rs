@@ -43,7 +43,21 @@ pub struct Filter(Vec<libc::sock_filter>);
 impl Filter {
     /// Compiles the filter of a namespace.
     pub fn new(reach: Reach) -> Self {
-        let mut code = Assembler::default();
+        Self::compile(Some(reach), true)
+    }
+
+    /// Compiles the half that announces, which lets everything else through.
+    pub(crate) fn announcing() -> Self {
+        Self::compile(None, true)
+    }
+
+    /// Compiles the half that catches, for a process that has one that announces.
+    pub(crate) fn catching(reach: Reach) -> Self {
+        Self::compile(Some(reach), false)
+    }
+
+    fn compile(reach: Option<Reach>, announces: bool) -> Self {
+        let mut code = Assembler { announces, ..Assembler::default() };
         code.emit(LOAD, DATA_ARCH);
         let x86_64 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64);
         let i386 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_I386);
@@ -57,18 +71,25 @@ impl Filter {
         code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
         // The calls of an interface that most kernels do not have, and nothing here translates.
         let known = code.jump_unless(JUMP_IF_NOT_BELOW, X32_BIT);
-        code.emit(RETURN, REFUSE);
+        code.emit(RETURN, if reach.is_some() { REFUSE } else { ALLOW });
         code.land(known);
-        let mut numbers: Vec<(u32, What)> = ROWS
-            .iter()
-            .filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)))
-            .map(|row| (row.number, What::Row(row)))
-            .collect();
-        numbers.push((libc::SYS_arch_prctl as u32, What::ArchPrctl));
-        numbers.push((WAIT_IS_OVER, What::Always));
+        let mut numbers: Vec<(u32, What)> = Vec::new();
+        if announces {
+            numbers.push((libc::SYS_arch_prctl as u32, What::ArchPrctl));
+        }
+        if let Some(reach) = reach {
+            let rows = ROWS.iter().filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)));
+            numbers.extend(rows.map(|row| (row.number, What::Row(row))));
+            numbers.push((WAIT_IS_OVER, What::Always));
+        }
         numbers.sort_by_key(|(number, _)| *number);
-        code.select(&numbers, reach);
-        Self(code.0)
+        code.select(&numbers, reach.unwrap_or(Reach::from_bits(0)));
+        Self(code.instructions)
+    }
+
+    /// Its instructions.
+    pub(crate) fn instructions(&self) -> &[libc::sock_filter] {
+        &self.0
     }
 
     /// The program for the kernel, which lives as long as this value.
@@ -98,9 +119,23 @@ enum What {
     Always,
 }
 
+/// Instructions as the kernel reads them.
+pub(crate) fn bytes(instructions: &[libc::sock_filter]) -> Vec<u8> {
+    let bytes = |instruction: &libc::sock_filter| {
+        let libc::sock_filter { code, jt, jf, k } = *instruction;
+        let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
+        [c0, c1, jt, jf, k0, k1, k2, k3]
+    };
+    instructions.iter().flat_map(bytes).collect()
+}
+
 /// Instructions, and jumps whose targets come later.
 #[derive(Default)]
-struct Assembler(Vec<libc::sock_filter>);
+struct Assembler {
+    instructions: Vec<libc::sock_filter>,
+    /// Whether executions are announced.
+    announces: bool,
+}
 
 /// A jump that has not landed: the index of its instruction.
 #[must_use]
@@ -108,29 +143,29 @@ struct Pending(usize);
 
 impl Assembler {
     fn emit(&mut self, code: u16, k: u32) {
-        self.0.push(libc::sock_filter { code, jt: 0, jf: 0, k });
+        self.instructions.push(libc::sock_filter { code, jt: 0, jf: 0, k });
     }
 
     /// Jumps where the comparison holds, however far.
     fn jump_if(&mut self, code: u16, k: u32) -> Pending {
-        self.0.push(libc::sock_filter { code, jt: 0, jf: 1, k });
+        self.instructions.push(libc::sock_filter { code, jt: 0, jf: 1, k });
         self.jump()
     }
 
     /// Jumps where the comparison does not hold, however far.
     fn jump_unless(&mut self, code: u16, k: u32) -> Pending {
-        self.0.push(libc::sock_filter { code, jt: 1, jf: 0, k });
+        self.instructions.push(libc::sock_filter { code, jt: 1, jf: 0, k });
         self.jump()
     }
 
     fn jump(&mut self) -> Pending {
         self.emit(JUMP, 0);
-        Pending(self.0.len() - 1)
+        Pending(self.instructions.len() - 1)
     }
 
     /// Lets a jump end at the next instruction.
     fn land(&mut self, pending: Pending) {
-        self.0[pending.0].k = (self.0.len() - pending.0 - 1) as u32;
+        self.instructions[pending.0].k = (self.instructions.len() - pending.0 - 1) as u32;
     }
 
     fn land_all(&mut self, pending: Vec<Pending>) {
@@ -139,8 +174,8 @@ impl Assembler {
 
     /// Announces a call of one of these numbers.
     fn announce_if(&mut self, numbers: &[u32]) {
-        for number in numbers {
-            self.0.push(libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: *number });
+        for number in if self.announces { numbers } else { &[] } {
+            self.instructions.push(libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: *number });
             self.emit(RETURN, ANNOUNCE);
         }
     }

@@ -6,6 +6,7 @@
 //! - [`program`]: what a member is about to execute, and how it can be entered;
 //! - [`redirect`]: the host vDSO's entries turned towards the image;
 //! - [`enter`]: placing all of it in a new program, before that program reads a clock;
+//! - [`attach`]: entering a process that runs, leaving it, and changing its page;
 //! - [`trace`]: the short `ptrace(2)` session for programs that announce themselves in no other way;
 //! - [`remote`]: another process's memory;
 //! - [`process`] and [`signals`]: forking, waiting, passing signals on;
@@ -16,10 +17,13 @@
 
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and shared mappings")]
 
+pub mod attach;
+mod attach_stub;
 pub mod clock;
 pub mod enter;
 mod error;
 pub mod filter;
+mod halt;
 pub mod page;
 pub mod probe;
 pub mod process;

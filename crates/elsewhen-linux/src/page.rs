@@ -1,15 +1,20 @@
 //! The timens page and the image as sealed memory files, mapped by members.
 
 use crate::error::{Error, Result, Step};
+use crate::filter::Filter;
 use elsewhen_vdso::image;
-use elsewhen_vdso::page::{PAGE_SIZE, TimensPage};
+use elsewhen_vdso::page::{Identity, PAGE_SIZE, TimensPage};
 use elsewhen_vdso::state::STATE_SIZE;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use elsewhen_vdso::surface::Reach;
+use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 /// Where the page lies in every member; the image follows it.
 ///
@@ -28,10 +33,16 @@ pub const fn image_len() -> u64 {
     (image::X86_64.len() as u64).next_multiple_of(PAGE_SIZE as u64)
 }
 
-/// The namespace's page, mapped writable here. Members get the file and map it read-only.
+/// The namespace's page, mapped writable here. Members get a file that they can only read, and map it read-only.
+///
+/// Of a namespace without a name it is a sealed memory file that nobody else can ever write. Of one with a name it is a
+/// file of its owner's, which other processes of the same user open to change the namespace.
 #[derive(Debug)]
 pub struct PageFile {
+    /// What members are given.
     file: File,
+    /// The file by which writers exclude each other and holders are known; `None` where there is one writer.
+    shared: Option<File>,
     page: NonNull<TimensPage>,
 }
 
@@ -42,43 +53,202 @@ unsafe impl Send for PageFile {}
 unsafe impl Sync for PageFile {}
 
 impl PageFile {
-    /// Makes a new page with identity maps.
+    /// Makes the page of a namespace without a name in the file system.
     ///
     /// # Errors
     /// Where the kernel refuses a memory file or its mapping.
-    pub fn create(name: &str) -> Result<Self> {
+    pub fn create(identity: Identity<'_>) -> Result<Self> {
         let file = memory_file("elsewhen-page", MemfdFlags::NOEXEC_SEAL)?;
-        file.write_all_at(&TimensPage::initial_bytes(name), 0).step(|| "write the timens page".into())?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing.
-        let mapping = unsafe {
-            mmap(std::ptr::null_mut(), PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)
-        };
-        let mapping = mapping.step(|| "map the timens page".into())?;
+        file.write_all_at(&TimensPage::initial_bytes(identity), 0).step(|| "write the timens page".into())?;
+        let page = map(&file)?;
+        let made = Self { file, shared: None, page };
         // From here on nobody, not even a member of the same user with the file in hand, can write or resize it.
-        fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::FUTURE_WRITE | SealFlags::SEAL)
+        fcntl_add_seals(&made.file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::FUTURE_WRITE | SealFlags::SEAL)
             .step(|| "seal the timens page".into())?;
-        let page = NonNull::new(mapping.cast()).ok_or_else(|| Error::refused("the kernel mapped the page at 0"))?;
-        Ok(Self { file, page })
+        Ok(made)
+    }
+
+    /// Makes the page of a namespace with a name, as a file of that name in a folder.
+    ///
+    /// # Errors
+    /// Where the name is taken (`EEXIST`), or the folder cannot be written to.
+    pub fn create_in(folder: &Path, identity: Identity<'_>) -> Result<Self> {
+        let path = folder.join(identity.name);
+        let step = || format!("make the namespace {:?}", identity.name);
+        // Complete before it has its name.
+        let hidden = folder.join(format!(".{}.{}", std::process::id(), identity.seed));
+        let shared = File::options().read(true).write(true).create_new(true).mode(0o600).open(&hidden).step(step)?;
+        let written = shared.write_all_at(&TimensPage::initial_bytes(identity), 0).step(step).and_then(|()| {
+            flock(&shared, FlockOperation::LockShared).step(step)?;
+            fs::hard_link(&hidden, &path).step(step)
+        });
+        let _ = fs::remove_file(&hidden);
+        written?;
+        let file = File::open(&path).step(step)?;
+        let page = map(&shared)?;
+        Ok(Self { file, shared: Some(shared), page })
+    }
+
+    /// Opens the page of a namespace with a name. It is not removed while this value lives.
+    ///
+    /// # Errors
+    /// Where there is none (`ENOENT`), or the file is not a page of this version.
+    pub fn open_in(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(name);
+        let step = || format!("open the namespace {name:?}");
+        let open =
+            |write| File::options().read(true).write(write).custom_flags(libc::O_NOFOLLOW).open(&path).step(step);
+        loop {
+            let (shared, file) = (open(true)?, open(false)?);
+            flock(&shared, FlockOperation::LockShared).step(step)?;
+            let metadata = shared.metadata().step(step)?;
+            if !metadata.is_file() || metadata.len() != PAGE_SIZE as u64 {
+                return Err(Error::refused(format!("{} is not the page of a namespace", path.display())));
+            }
+            // Removed before the lock was had: whoever comes next makes a new one.
+            if metadata.nlink() == 0 || file.metadata().step(step)?.ino() != metadata.ino() {
+                continue;
+            }
+            let opened = Self { file, page: map(&shared)?, shared: Some(shared) };
+            if !opened.page().is_valid() {
+                return Err(Error::refused(format!("the namespace {name:?} is of another version of elsewhen")));
+            }
+            return Ok(opened);
+        }
     }
 
     /// The page.
     pub fn page(&self) -> &TimensPage {
-        // SAFETY: mapped in `create`, readable and writable, aligned as pages are, initialised as a valid page,
-        // and unmapped only when `self` is dropped.
+        // SAFETY: mapped when this value was made, readable and writable, aligned as pages are, initialised as a valid
+        // page, and unmapped only when `self` is dropped.
         unsafe { self.page.as_ref() }
+    }
+
+    /// Excludes other processes from writing while the returned value lives.
+    ///
+    /// # Errors
+    /// Where another process does not stop writing for some seconds.
+    pub fn lock(&self) -> Result<WriteLock<'_>> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let Some(shared) = &self.shared else { return Ok(WriteLock(None)) };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match set_lock(shared, libc::F_WRLCK) {
+                Ok(()) => return Ok(WriteLock(Some(shared))),
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                    return Err(Error::new("lock the timens page", error));
+                }
+                Err(_) if Instant::now() > end => {
+                    return Err(Error::refused("another process has been changing the namespace for seconds"));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// What identifies the page among mappings: device and inode, as `/proc/PID/maps` shows them.
+    pub(crate) fn mapping(&self) -> Option<(String, u64)> {
+        // Some file systems show another device there than `stat(2)` tells.
+        let maps = fs::read_to_string("/proc/self/maps").ok()?;
+        maps.lines().find_map(|line| {
+            let mapping = Mapping::parse(line)?;
+            (mapping.start == self.page.as_ptr().addr() as u64).then(|| (mapping.device.to_owned(), mapping.inode))
+        })
+    }
+
+    /// Whether it had a name that has been removed since.
+    pub fn is_removed(&self) -> bool {
+        self.shared.as_ref().is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
+    }
+
+    /// No longer counts as a holder.
+    pub fn let_go(&self) {
+        if let Some(shared) = &self.shared {
+            // Fails for no lock that is held.
+            let _ = flock(shared, FlockOperation::Unlock);
+        }
+    }
+
+    /// The inode of the page's file.
+    pub fn inode(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.ino())
+    }
+
+    /// Whether it is a file with a name.
+    pub const fn is_named(&self) -> bool {
+        self.shared.is_some()
     }
 }
 
-impl PageFile {
-    /// What identifies the page among mappings.
-    pub(crate) fn inode(&self) -> Option<u64> {
-        self.file.metadata().ok().map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+/// A line of `/proc/PID/maps`, in part.
+pub(crate) struct Mapping<'a> {
+    pub(crate) start: u64,
+    pub(crate) device: &'a str,
+    pub(crate) inode: u64,
+}
+
+impl<'a> Mapping<'a> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, _) = words.next()?.split_once('-')?;
+        let (device, inode) = (words.nth(2)?, words.next()?);
+        Some(Self { start: u64::from_str_radix(start, 16).ok()?, device, inode: inode.parse().ok()? })
     }
+}
+
+/// Lets other processes write again when it is dropped.
+#[derive(Debug)]
+pub struct WriteLock<'a>(Option<&'a File>);
+
+impl Drop for WriteLock<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.0 {
+            // Fails for no lock that is held.
+            let _ = set_lock(file, libc::F_UNLCK);
+        }
+    }
+}
+
+/// Sets a lock of the open file (`F_OFD_SETLK`), which another open file of the same process respects too.
+fn set_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: all zeros is a valid value of this plain struct, and means the whole file.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    // SAFETY: the kernel reads one `flock`.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Removes the file of a page from a folder, unless a process holds it or, by what `is_used` says, maps it. False where it
+/// stays.
+///
+/// # Errors
+/// Where there is none, or it may not be removed.
+pub fn remove_unused(folder: &Path, name: &str, is_used: impl FnOnce(&File) -> bool) -> Result<bool> {
+    let path = folder.join(name);
+    let step = || format!("remove the namespace {name:?}");
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).step(step)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() || is_used(&file) {
+        return Ok(false);
+    }
+    // Nobody opens it now; but it may have been removed, and its name been taken, before it was locked.
+    if file.metadata().step(step)?.nlink() > 0 {
+        fs::remove_file(&path).step(step)?;
+    }
+    Ok(true)
+}
+
+fn map(file: &File) -> Result<NonNull<TimensPage>> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing.
+    let mapping =
+        unsafe { mmap(std::ptr::null_mut(), PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0) };
+    let mapping = mapping.step(|| "map the timens page".into())?;
+    NonNull::new(mapping.cast()).ok_or_else(|| Error::refused("the kernel mapped the page at 0"))
 }
 
 impl Drop for PageFile {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made in `create` with this size, and no reference outlives `self`.
+        // SAFETY: mapped when this value was made, with this size, and no reference outlives `self`.
         let unmapped = unsafe { munmap(self.page.as_ptr().cast(), PAGE_SIZE) };
         debug_assert!(unmapped.is_ok(), "munmap of our own mapping");
     }
@@ -104,6 +274,32 @@ pub fn image_file() -> Result<File> {
     file.set_len(image_len()).step(|| "fill the image's last page".into())?;
     fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE | SealFlags::SEAL)
         .step(|| "seal the image".into())?;
+    Ok(file)
+}
+
+/// A memory file with a page that changes nothing, which nobody can write to.
+///
+/// # Errors
+/// Where the kernel refuses a memory file.
+pub fn identity_file() -> Result<File> {
+    let file = memory_file("elsewhen-page", MemfdFlags::NOEXEC_SEAL)?;
+    let identity = Identity { name: "", reach: Reach::from_bits(0), persistent: false, seed: 0 };
+    file.write_all_at(&TimensPage::initial_bytes(identity), 0).step(|| "write the timens page".into())?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::FUTURE_WRITE | SealFlags::SEAL)
+        .step(|| "seal the timens page".into())?;
+    Ok(file)
+}
+
+/// A memory file with a filter, as the image loads it: the number of instructions in eight bytes, then those.
+///
+/// # Errors
+/// Where the kernel refuses a memory file.
+pub(crate) fn filter_file(filter: &Filter) -> Result<File> {
+    let file = memory_file("elsewhen-filter", MemfdFlags::NOEXEC_SEAL)?;
+    let instructions = filter.instructions();
+    let mut bytes = (instructions.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(crate::filter::bytes(instructions));
+    file.write_all_at(&bytes, 0).step(|| "write the filter".into())?;
     Ok(file)
 }
 

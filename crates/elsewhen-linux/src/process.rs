@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
+use crate::remote::Tid;
 use crate::seccomp;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
@@ -316,6 +317,51 @@ mod sigpipe {
     }
 }
 
+/// Whether there is a process with that id.
+pub fn exists(pid: u32) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+}
+
+/// The children of a process (`/proc/PID/task/TID/children`), as far as they can be seen.
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(|entry| entry.ok());
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
+/// What a process runs, for people: its arguments, or its name.
+pub fn command_of(pid: u32) -> String {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&arguments).trim_end_matches('\0').replace('\0', " ");
+    if !text.is_empty() {
+        return text;
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
+}
+
+/// A random number, or one that differs between processes and moments.
+pub fn random() -> u32 {
+    let mut bytes = [0; 4];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u32::from_ne_bytes(bytes),
+        Err(_) => std::process::id() << 12 ^ crate::clock::now(elsewhen_vdso::clock::ClockId::Monotonic).0 as u32,
+    }
+}
+
+/// The effective user id of this process.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The process that a thread is of, by its first thread's id; the thread itself where it is gone.
+pub fn group_of(tid: Tid) -> Tid {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", tid.0)).unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    field.and_then(|id| id.trim().parse().ok()).map_or(tid, Tid)
+}
+
 /// Collects every child that has ended but `except`, without touching stops.
 pub fn reap_others(except: Option<u32>) {
     loop {
@@ -374,6 +420,14 @@ pub fn silence(stream: i32) -> Result<()> {
 /// Where it leads a session.
 pub fn own_process_group() -> Result<()> {
     rustix::process::setpgid(None, None).step(|| "make a process group".into())
+}
+
+/// Makes this process the leader of a session of its own (`setsid(2)`).
+///
+/// # Errors
+/// Where it leads a process group.
+pub fn own_session() -> Result<()> {
+    rustix::process::setsid().map(drop).step(|| "make a session".into())
 }
 
 /// Makes orphans among this process's descendants its children (`PR_SET_CHILD_SUBREAPER`).

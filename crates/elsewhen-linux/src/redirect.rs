@@ -7,6 +7,7 @@
 //!
 //! The patched pages are private copies: no other process sees them, and non-members run the kernel's own.
 
+use crate::attach_stub;
 use crate::error::{Error, Result};
 use crate::page::IMAGE_ADDRESS;
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
@@ -36,6 +37,17 @@ const ENTRIES: [(&str, u64, &str); 4] = [
     ("__vdso_clock_getres", image::HOOK_CLOCK_GETRES, "__vdso_clock_getres"),
 ];
 
+/// What the image of a process is told of its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What the namespace can do.
+    pub reach: Reach,
+    /// What the process's filters catch.
+    pub filtered: Reach,
+    /// Whose namespace it is: `BELONGS_*` of the state.
+    pub belongs: u64,
+}
+
 /// The kernel's vDSO, as it is before anyone patches it.
 #[derive(Clone, Debug)]
 pub struct HostVdso {
@@ -53,7 +65,19 @@ pub struct Patch {
     stub: u64,
     /// The original code of `clock_gettime`.
     host_clock: u64,
+    displacements: Vec<Displacement>,
 }
+
+/// Instructions that have lived at an entry, and where they live now.
+#[derive(Clone, Debug)]
+struct Displacement {
+    /// The offset of the entry.
+    entry: u64,
+    moved: Moved,
+}
+
+/// Pairs of offsets: of an instruction from the second on, at the entry and in the trampoline.
+type Moved = Vec<(u64, u64)>;
 
 #[derive(Clone, Debug)]
 struct Span {
@@ -116,11 +140,24 @@ impl HostVdso {
     /// # Errors
     /// Where the vDSO has no `clock_gettime`, an entry cannot be redirected, or there is no room.
     pub fn patch(&self) -> Result<Patch> {
+        self.patch_with(stub::code())
+    }
+
+    /// As [`patch`](Self::patch), with the stub for running processes in place of the one for programs that start.
+    ///
+    /// # Errors
+    /// As [`patch`](Self::patch).
+    pub(crate) fn patch_running(&self) -> Result<Patch> {
+        self.patch_with(attach_stub::code())
+    }
+
+    fn patch_with(&self, stub_code: &[u8]) -> Result<Patch> {
         let elf = Elf64::new(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
         let mut patched = self.bytes.clone();
         let mut addition = Addition { at: self.used().next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
         let mut trampolines: Vec<(&str, u64)> = Vec::new();
         let mut jumps = Vec::new();
+        let mut displacements = Vec::new();
         for (name, hook, calls) in ENTRIES {
             let Some(function) = elf.function(name) else {
                 if name == "__vdso_clock_gettime" {
@@ -129,11 +166,11 @@ impl HostVdso {
                 continue;
             };
             let displaced = displaced(&self.bytes, name, function.value, function.size)?;
-            if name == calls {
-                let at = addition.align();
-                addition.bytes.extend(trampoline(name, &displaced, at)?);
-                trampolines.push((name, at));
-            }
+            let at = addition.align();
+            let (code, moved) = trampoline(name, &displaced, at)?;
+            addition.bytes.extend(code);
+            trampolines.push((name, at));
+            displacements.push(Displacement { entry: function.value, moved });
             let host = trampolines.iter().find(|(name, _)| *name == calls).map(|(_, at)| *at);
             let host = host.ok_or_else(|| Error::refused(format!("this kernel's vDSO has no {calls}")))?;
             let at = addition.align();
@@ -147,7 +184,7 @@ impl HostVdso {
             patched[entry + JUMP_LEN..entry + length].fill(0xcc);
         }
         let stub = addition.align();
-        addition.bytes.extend(stub::code());
+        addition.bytes.extend(stub_code);
         let needed = addition.at + addition.bytes.len();
         if needed > self.bytes.len() {
             return Err(Error::refused(format!(
@@ -164,6 +201,7 @@ impl HostVdso {
             original: self.bytes.clone(),
             stub,
             host_clock: trampolines.first().map_or(0, |(_, at)| *at),
+            displacements,
         })
     }
 }
@@ -208,6 +246,46 @@ impl Patch {
         memory.write(vdso.plus(self.entries.offset as u64), &self.entries.bytes)
     }
 
+    /// Gives a process its original entries back. What has been added stays: it is dead code, but for whoever is in it.
+    ///
+    /// # Errors
+    /// Where memory cannot be written.
+    pub(crate) fn restore(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
+        let Span { offset, bytes } = &self.entries;
+        memory.write(vdso.plus(*offset as u64), &self.original[*offset..offset + bytes.len()])
+    }
+
+    /// Removes what has been added to a process in which nothing leads there.
+    ///
+    /// # Errors
+    /// Where memory cannot be written.
+    pub(crate) fn remove(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
+        let Span { offset, bytes } = &self.addition;
+        memory.write(vdso.plus(*offset as u64), &vec![0; bytes.len()])
+    }
+
+    /// Where a thread is to go on that was about to execute a displaced instruction; `None` for one elsewhere.
+    pub(crate) fn moved(&self, vdso: RemoteAddr, rip: u64) -> Option<u64> {
+        let offset = rip.wrapping_sub(vdso.0);
+        let mut moved = self.displacements.iter().flat_map(|displacement| &displacement.moved);
+        moved.find(|(from, _)| *from == offset).map(|(_, to)| vdso.plus(*to).0)
+    }
+
+    /// Whether an address lies within one of the entries' displaced instructions, behind its first byte.
+    pub(crate) fn is_displaced(&self, vdso: RemoteAddr, rip: u64) -> bool {
+        let offset = rip.wrapping_sub(vdso.0);
+        self.displacements.iter().any(|displacement| {
+            displacement.moved.last().is_some_and(|(last, _)| (displacement.entry + 1..=*last).contains(&offset))
+        })
+    }
+
+    /// Whether an address lies in what is added.
+    pub(crate) fn is_added(&self, vdso: RemoteAddr, address: u64) -> bool {
+        let Span { offset, bytes } = &self.addition;
+        let start = vdso.plus(*offset as u64).0;
+        (start..start + bytes.len() as u64).contains(&address)
+    }
+
     /// Where the stub lies in a patched process.
     pub(crate) const fn stub(&self, vdso: RemoteAddr) -> RemoteAddr {
         vdso.plus(self.stub)
@@ -220,7 +298,7 @@ impl Patch {
     }
 
     /// What the image is told in a process whose vDSO lies there.
-    pub(crate) fn boot(&self, vdso: RemoteAddr, reach: Reach) -> Boot {
+    pub(crate) fn boot(&self, vdso: RemoteAddr, terms: &Terms) -> Boot {
         // SAFETY: reads an entry of this process's auxiliary vector.
         let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
         Boot {
@@ -228,7 +306,9 @@ impl Patch {
             vdso_end: vdso.plus(self.original.len() as u64).0,
             host_clock: vdso.plus(self.host_clock).0,
             fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
-            reach: reach.to_bits(),
+            reach: terms.reach.to_bits(),
+            belongs: terms.belongs,
+            filtered: terms.filtered.to_bits(),
         }
     }
 
@@ -282,15 +362,20 @@ fn displaced(image: &[u8], name: &str, entry: u64, size: u64) -> Result<Displace
 /// Where the vDSO is imagined to lie while code is relocated: everything is relative to it.
 const BASE: u64 = 0x7000_0000_0000;
 
-/// The displaced instructions at a new place, followed by a jump to the rest of the function.
-fn trampoline(name: &str, displaced: &Displaced, at: u64) -> Result<Vec<u8>> {
+/// The displaced instructions at a new place, followed by a jump to the rest of the function; and where each of them but
+/// the first was and is, as offsets in the vDSO.
+fn trampoline(name: &str, displaced: &Displaced, at: u64) -> Result<(Vec<u8>, Moved)> {
     let mut instructions = displaced.instructions.clone();
     let jump = Instruction::with_branch(iced_x86::Code::Jmp_rel32_64, displaced.resume);
     let failed =
         |error: iced_x86::IcedError| Error::refused(format!("relocate the first instructions of {name}: {error}"));
     instructions.push(jump.map_err(failed)?);
     let block = InstructionBlock::new(&instructions, BASE + at);
-    Ok(BlockEncoder::encode(64, block, BlockEncoderOptions::NONE).map_err(failed)?.code_buffer)
+    let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
+    let encoded = BlockEncoder::encode(64, block, options).map_err(failed)?;
+    let places = displaced.instructions.iter().zip(&encoded.new_instruction_offsets);
+    let moved = places.skip(1).map(|(old, new)| (old.ip() - BASE, at + u64::from(*new))).collect();
+    Ok((encoded.code_buffer, moved))
 }
 
 /// `lea rdx, [rip + host]; jmp [rip]; .quad image`: the third argument is the host's function.
@@ -326,7 +411,8 @@ mod tests {
         image[16..21].copy_from_slice(&[0x83, 0xff, 0x17, 0x77, 0x67]);
         let displaced = displaced(&image, "f", 16, 127).unwrap();
         assert_eq!(displaced.length, 5);
-        let code = trampoline("f", &displaced, 0x1000).unwrap();
+        let (code, moved) = trampoline("f", &displaced, 0x1000).unwrap();
+        assert_eq!(moved, [(19, 0x1003)]);
         let decoded: Vec<_> = Decoder::with_ip(64, &code, BASE + 0x1000, DecoderOptions::NONE).into_iter().collect();
         assert_eq!(decoded[1].near_branch_target(), BASE + 16 + 5 + 103);
         assert_eq!(decoded[2].near_branch_target(), BASE + 21);

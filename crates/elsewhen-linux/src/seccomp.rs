@@ -3,11 +3,14 @@
 
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
+use crate::page::filter_file;
 use crate::remote::Tid;
-use rustix::event::{PollFd, PollFlags, poll};
+use elsewhen_vdso::surface::Reach;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// `ARCH_SET_FS` of `arch_prctl(2)`.
 pub const ARCH_SET_FS: u64 = 0x1002;
@@ -83,6 +86,8 @@ pub struct Notification {
     pub call: Call,
     /// Address right behind the `syscall` instruction.
     pub return_address: u64,
+    /// The fourth argument.
+    pub fourth: u64,
 }
 
 /// What a member is about to do.
@@ -133,10 +138,25 @@ impl Listener {
     /// # Errors
     /// Where the listener fails, which no member can cause.
     pub fn wait(&self) -> Result<Option<Notification>> {
+        self.wait_until(None)
+    }
+
+    /// As [`wait`](Self::wait), but for some time only. `None` also where no call is announced in it.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(crate) fn wait_for(&self, time: Duration) -> Result<Option<Notification>> {
+        self.wait_until(Some(Instant::now() + time))
+    }
+
+    fn wait_until(&self, end: Option<Instant>) -> Result<Option<Notification>> {
         loop {
             let mut ready = [PollFd::new(&self.fd, PollFlags::IN)];
-            match poll(&mut ready, None) {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+            match poll(&mut ready, left.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
+                Ok(0) => return Ok(None),
                 other => other.step(|| "wait for members".into())?,
             };
             let events = ready[0].revents();
@@ -172,7 +192,13 @@ impl Listener {
         } else {
             Call::SetFs { base: arg[1], extra: arg[2] }
         };
-        Ok(Notification { id: raw.id, tid: Tid(raw.pid), call, return_address: raw.data.instruction_pointer })
+        Ok(Notification {
+            id: raw.id,
+            tid: Tid(raw.pid),
+            call,
+            return_address: raw.data.instruction_pointer,
+            fourth: arg[3],
+        })
     }
 
     /// Whether the call is still waiting. After opening a thing by thread id, this says that it is the thread's.
@@ -236,6 +262,28 @@ impl Listener {
         // SAFETY: the kernel reads one `seccomp_notif_addfd`.
         let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request) };
         delivery(result, "give a member a descriptor")
+    }
+}
+
+impl Listener {
+    /// Answers a request for a filter: with a descriptor of it.
+    ///
+    /// # Errors
+    /// Where the listener fails, or the process has no descriptor left.
+    pub fn give_filter(&self, notification: &Notification, reach: Reach) -> Result<Delivery> {
+        let file = filter_file(&Filter::catching(reach))?;
+        self.give_file(notification, file.as_fd())
+    }
+
+    /// Answers a request for a descriptor with a copy of one.
+    ///
+    /// # Errors
+    /// As [`give_filter`](Self::give_filter).
+    pub fn give_file(&self, notification: &Notification, file: BorrowedFd<'_>) -> Result<Delivery> {
+        match self.give(notification, file)? {
+            Some(fd) => self.succeed_with(notification, fd.into()),
+            None => Ok(Delivery::Gone),
+        }
     }
 }
 

@@ -166,7 +166,7 @@ global_asm!(
     "35: .quad 0",
     "36: .quad 0",
     "37: .quad 0, 0",
-    "38: .quad 0, 0, 0, 0, 0",
+    "38: .quad 0, 0, 0, 0, 0, 0, 0",
     "elsewhen_stub_end:",
     ".popsection",
     arch_prctl = const libc::SYS_arch_prctl,
@@ -261,12 +261,20 @@ impl Parameters {
         }
         bytes.extend(self.caught.map_or([0; FAR_JUMP_LEN], |caught| caught.displaced));
         bytes.extend([0; 2]);
-        let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach } = self.boot;
-        for word in [vdso_start, vdso_end, host_clock, fsgsbase, reach] {
-            bytes.extend(word.to_le_bytes());
-        }
+        bytes.extend(boot_bytes(self.boot));
         bytes
     }
+}
+
+/// As the image reads it.
+pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
+    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered } = boot;
+    let mut bytes = [0; size_of::<Boot>()];
+    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
 }
 
 /// `jmp [rip]; .quad to`, to be placed behind an announced call.
@@ -282,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0 };
+        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0 };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }

@@ -4,10 +4,9 @@
 //! with what it called (`/proc/TID/syscall`, `proc_pid_syscall(5)`). A queued `SIGSYS` with a value of ours interrupts
 //! it, and the image translates its wait anew; the program notices nothing.
 
-use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, PageFile, STATE_ADDRESS, image_len};
+use crate::page::{IMAGE_ADDRESS, Mapping, PAGE_ADDRESS, PageFile, STATE_ADDRESS, image_len};
 use crate::remote::{RemoteAddr, RemoteMemory, Tid};
 use crate::timers::{self, Change};
-use elsewhen_vdso::latch::Ticket;
 use elsewhen_vdso::state::{State, frame};
 use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
 use std::fs;
@@ -20,10 +19,24 @@ pub struct Members(Vec<u32>);
 impl Members {
     /// Looks for them.
     pub fn of(page: &PageFile) -> Self {
-        let Some(inode) = page.inode() else { return Self(Vec::new()) };
-        let Ok(processes) = fs::read_dir("/proc") else { return Self(Vec::new()) };
-        let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        Self(ids.filter(|pid| is_member(*pid, inode)).collect())
+        let Some(wanted) = page.mapping() else { return Self(Vec::new()) };
+        Self(
+            with_page()
+                .filter(|(_, device, inode)| (device, *inode) == (&wanted.0, wanted.1))
+                .map(|found| found.0)
+                .collect(),
+        )
+    }
+
+    /// Their process ids, in order.
+    pub fn ids(mut self) -> Vec<u32> {
+        self.0.sort_unstable();
+        self.0
+    }
+
+    /// One process.
+    pub fn only(pid: u32) -> Self {
+        Self(vec![pid])
     }
 
     /// Sets their armed timers anew.
@@ -37,8 +50,8 @@ impl Members {
         }
     }
 
-    /// Interrupts every thread that waits by another state of the page than `current`. Returns how many do.
-    pub fn wake(&self, current: Ticket) -> usize {
+    /// Interrupts every thread that waits by a state of the page with another counter than `current`. Returns how many do.
+    pub fn wake(&self, current: u32) -> usize {
         self.0.iter().map(|pid| wake_threads(*pid, current)).sum()
     }
 }
@@ -50,28 +63,33 @@ fn has_timers(pid: u32) -> bool {
     RemoteMemory::open(Tid(pid)).and_then(|memory| memory.read(at, &mut count)).is_ok() && count != [0; 4]
 }
 
-/// Whether a process maps the page. The page's mapping is among the first, lying as low as it does.
-fn is_member(pid: u32, inode: u64) -> bool {
+/// Every process that maps a page, with the device and the inode of that.
+pub fn with_page() -> impl Iterator<Item = (u32, String, u64)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten();
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter_map(|pid| page_of(pid).map(|(device, inode)| (pid, device, inode)))
+}
+
+/// The device and the inode of the page that a process maps. The mapping is among the first, lying as low as it does.
+pub fn page_of(pid: u32) -> Option<(String, u64)> {
     let mut head = [0; 1024];
-    let Ok(mut maps) = fs::File::open(format!("/proc/{pid}/maps")) else { return false };
-    let Ok(length) = maps.read(&mut head) else { return false };
+    let length = fs::File::open(format!("/proc/{pid}/maps")).ok()?.read(&mut head).ok()?;
     let head = String::from_utf8_lossy(&head[..length]);
-    head.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace();
-        let start = words.next().and_then(|range| range.split_once('-')).map(|(start, _)| start);
-        start.and_then(|start| u64::from_str_radix(start, 16).ok()) == Some(PAGE_ADDRESS)
-            && words.nth(3).and_then(|found| found.parse().ok()) == Some(inode)
+    head.lines().find_map(|line| {
+        let mapping = Mapping::parse(line)?;
+        // A page that changes nothing is no file.
+        (mapping.start == PAGE_ADDRESS && mapping.inode != 0).then(|| (mapping.device.to_owned(), mapping.inode))
     })
 }
 
-fn wake_threads(pid: u32, current: Ticket) -> usize {
+fn wake_threads(pid: u32, current: u32) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid, WAKE_MARK)).count()
 }
 
 /// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
-fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
+fn waits_by_another_state(pid: u32, tid: u32, current: u32) -> bool {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")) else { return false };
     // The number, six arguments, the stack pointer and the instruction pointer, or "running".
     let mut words = text.split_ascii_whitespace();
@@ -94,7 +112,7 @@ fn waits_by_another_state(pid: u32, tid: u32, current: Ticket) -> bool {
         // A call that a stop has interrupted shows as the one that restarts it.
         let same_call = number == libc::SYS_restart_syscall as u64
             || (word(frame::CALL) == number && word(frame::CALL + 8) == rest[0]);
-        same_call && bytes[frame::KIND] != 0 && counter != current.counter()
+        same_call && bytes[frame::KIND] != 0 && counter != current
     })
 }
 

@@ -89,12 +89,76 @@ pub(crate) fn boot(boot: &Boot) -> i64 {
     state.host_clock.store(boot.host_clock, Ordering::Relaxed);
     state.fsgsbase.store(boot.fsgsbase, Ordering::Relaxed);
     state.reach.store(boot.reach, Ordering::Relaxed);
+    state.belongs.store(boot.belongs, Ordering::Relaxed);
+    state.filtered.store(boot.filtered, Ordering::Relaxed);
     after_fork();
     let mut old = blank();
     let result = set_action(SIGSYS, Some(&own_action()), &raw mut old as u64);
     // Ignored signals stay ignored over an execution, and handlers do not stay.
     state.sigsys.store(&old);
     result
+}
+
+/// Takes over `SIGSYS` in a running process, whose state says already how it does at the start of one. Masks of handlers
+/// lose `SIGSYS`, which would kill while they run. Negative is an error number.
+#[inline(never)]
+pub(crate) fn take_over() -> i64 {
+    after_fork();
+    let mut old = blank();
+    let result = set_action(SIGSYS, Some(&own_action()), &raw mut old as u64);
+    if result < 0 {
+        return result;
+    }
+    let state = state();
+    state.sigsys.store(&old);
+    for signal in 1..=64 {
+        let mut action = blank();
+        if signal == SIGSYS || set_action(signal, None, &raw mut action as u64) < 0 || action.handler <= SIG_IGN {
+            continue;
+        }
+        let place = CANCEL.iter().position(|cancel| *cancel == signal);
+        let has = action.mask & bit(SIGSYS) != 0;
+        if !has && place.is_none() {
+            continue;
+        }
+        action.mask &= !bit(SIGSYS);
+        if let Some(place) = place {
+            state.cancel[place].store(&action);
+            action.handler = gate::cancel_handler();
+            action.flags |= SA_SIGINFO;
+        }
+        if has {
+            state.masked.fetch_or(bit(signal), Ordering::Relaxed);
+        }
+        set_action(signal, Some(&action), 0);
+    }
+    0
+}
+
+/// Undoes [`take_over`].
+#[inline(never)]
+pub(crate) fn give_back() {
+    let state = state();
+    for signal in 1..=64 {
+        let place = CANCEL.iter().position(|cancel| *cancel == signal);
+        let had = state.masked.load(Ordering::Relaxed) & bit(signal) != 0;
+        let mut action = blank();
+        if signal == SIGSYS || (!had && place.is_none()) || set_action(signal, None, &raw mut action as u64) < 0 {
+            continue;
+        }
+        if let Some(place) = place {
+            if action.handler != gate::cancel_handler() {
+                continue;
+            }
+            action = state.cancel[place].load();
+        }
+        if had {
+            action.mask |= bit(SIGSYS);
+        }
+        set_action(signal, Some(&action), 0);
+    }
+    let action = state.sigsys.load();
+    set_action(SIGSYS, Some(&action), 0);
 }
 
 /// What identifies a thread: its FS base, which a forked child has too, or its id where there is none.

@@ -6,9 +6,9 @@
 use crate::host::{opaque, state, syscall};
 use crate::read::page;
 use crate::state::{ALARM, Timer};
-use crate::transform::{wait_to_host, wait_to_member};
+use crate::transform::{RATE_ONE, wait_to_host, wait_to_member};
 use crate::wait::{Form, member_now, pace, pace_of, since_change_ns, to_host};
-use crate::clock::{RawClockId, TIMELINES};
+use crate::clock::{ClockId, RawClockId, TIMELINES};
 use core::sync::atomic::Ordering;
 
 const SYS_GETITIMER: i64 = 36;
@@ -40,6 +40,15 @@ pub(crate) fn note(id: i32, armed: Armed) {
             timer.interval_ns.store(interval_ns as u64, Ordering::Relaxed);
             timer.until_ns.store(until_ns as u64, Ordering::Relaxed);
         }
+    }
+}
+
+/// Keeps book of the alarm of a process that has become a member while it ran.
+pub(crate) fn adopt() {
+    let mut left = [opaque(0); 4];
+    get(ALARM, &mut left);
+    if left[2] | left[3] != 0 && state().add_timer(ALARM, ClockId::Monotonic as i32) {
+        note(ALARM, Armed::For(RATE_ONE));
     }
 }
 

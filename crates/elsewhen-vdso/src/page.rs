@@ -10,6 +10,7 @@
 
 use crate::clock::{TIMELINES, Timeline};
 use crate::latch::{Latch, Ticket};
+use crate::surface::Reach;
 use crate::transform::{Affine, NSEC_PER_SEC, Pivot, RATE_ONE, Split};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -17,7 +18,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 pub const PAGE_MAGIC: u64 = u64::from_le_bytes(*b"elswhen\0");
 
 /// Layout version. A reader refuses a page of another version.
-pub const PAGE_VERSION: u32 = 1;
+pub const PAGE_VERSION: u32 = 2;
 
 /// Bytes that the page occupies.
 pub const PAGE_SIZE: usize = 4096;
@@ -37,7 +38,28 @@ pub struct Header {
     page_size: u32,
     /// Of the namespace, padded with zeros.
     name: [u8; NAME_MAX],
-    _reserved: [u32; 4],
+    /// What its members are prepared for ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    reach: u32,
+    /// [`PERSISTENT`], or nothing.
+    flags: u32,
+    _reserved: [u32; 2],
+}
+
+/// Flag of a page: the namespace stays when its last member has ended, until it is removed.
+pub const PERSISTENT: u32 = 1;
+
+/// What is known of a namespace when its page is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// Its name, or nothing; what is longer than [`NAME_MAX`] bytes is cut.
+    pub name: &'a str,
+    /// What its members are prepared for.
+    pub reach: Reach,
+    /// Whether it stays when its last member has ended.
+    pub persistent: bool,
+    /// Any number: where the counter of the latch begins. A process that changes from one page to another in the middle of a
+    /// read notices by it, so pages should differ.
+    pub seed: u32,
 }
 
 /// One copy of the offsets: a cache line. Only the latch of copy 0 is in use.
@@ -117,17 +139,22 @@ impl TimensPage {
             && self.header.page_size as usize == PAGE_SIZE
     }
 
-    /// The bytes of a new page: identity maps and a name of at most [`NAME_MAX`] bytes (longer ones are cut).
+    /// The bytes of a new page with identity maps.
     ///
     /// A page begins its life as bytes written into a memory file, before anyone maps it.
-    pub fn initial_bytes(name: &str) -> [u8; PAGE_SIZE] {
+    pub fn initial_bytes(identity: Identity<'_>) -> [u8; PAGE_SIZE] {
         let mut bytes = [0; PAGE_SIZE];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(core::mem::offset_of!(Header, magic), &PAGE_MAGIC.to_le_bytes());
         put(core::mem::offset_of!(Header, version), &PAGE_VERSION.to_le_bytes());
         put(core::mem::offset_of!(Header, page_size), &(PAGE_SIZE as u32).to_le_bytes());
-        let name = name.as_bytes();
+        let name = identity.name.as_bytes();
         put(core::mem::offset_of!(Header, name), &name[..name.len().min(NAME_MAX)]);
+        put(core::mem::offset_of!(Header, reach), &(identity.reach.to_bits() as u32).to_le_bytes());
+        put(core::mem::offset_of!(Header, flags), &u32::from(identity.persistent).to_le_bytes());
+        // At rest the counter is even; 0 is for pages that nobody made.
+        let counter = (identity.seed | 2) & !1;
+        put(core::mem::offset_of!(TimensPage, offsets), &counter.to_le_bytes());
         // All zeros are identity offsets, and a pivot is not looked at until an offset says so.
         bytes
     }
@@ -136,6 +163,16 @@ impl TimensPage {
     pub fn name(&self) -> &[u8] {
         let end = self.header.name.iter().position(|byte| *byte == 0).unwrap_or(NAME_MAX);
         self.header.name.get(..end).unwrap_or(&[])
+    }
+
+    /// What members are prepared for.
+    pub const fn reach(&self) -> Reach {
+        Reach::from_bits(self.header.reach as u64)
+    }
+
+    /// Whether the namespace stays when its last member has ended.
+    pub const fn is_persistent(&self) -> bool {
+        self.header.flags & PERSISTENT != 0
     }
 
     /// Begins a read of any number of timelines.
@@ -235,6 +272,12 @@ impl TimensPage {
 pub struct Snapshot {
     /// The namespace's name, without padding.
     pub name: [u8; NAME_MAX],
+    /// What members are prepared for.
+    pub reach: Reach,
+    /// Whether the namespace stays when its last member has ended.
+    pub persistent: bool,
+    /// The counter of the latch.
+    pub counter: u32,
     /// The maps of every timeline.
     pub maps: [Map; TIMELINES],
 }
@@ -269,7 +312,10 @@ impl Snapshot {
                 Map::Offset(Split { sec: i64_at(line + core::mem::offset_of!(Offsets, sec) + 8 * place)?, nsec })
             };
         }
-        Some(Self { name: bytes.get(16..16 + NAME_MAX)?.try_into().ok()?, maps })
+        let reach = Reach::from_bits(u32_at(core::mem::offset_of!(Header, reach))?.into());
+        let persistent = u32_at(core::mem::offset_of!(Header, flags))? & PERSISTENT != 0;
+        let counter = u32_at(offsets)?;
+        Some(Self { name: bytes.get(16..16 + NAME_MAX)?.try_into().ok()?, reach, persistent, counter, maps })
     }
 }
 
@@ -319,6 +365,7 @@ const _: () = {
     assert!(size_of::<Header>() == 64 && size_of::<Offsets>() == 64 && size_of::<SharedPivot>() == 64);
     assert!(offset_of!(Header, magic) == 0 && offset_of!(Header, version) == 8);
     assert!(offset_of!(Header, page_size) == 12 && offset_of!(Header, name) == 16);
+    assert!(offset_of!(Header, reach) == 48 && offset_of!(Header, flags) == 52);
     assert!(offset_of!(Offsets, latch) == 0 && offset_of!(Offsets, nsec) == 4 && offset_of!(Offsets, sec) == 24);
     assert!(size_of::<SharedAffine>() == 24);
     assert!(offset_of!(SharedAffine, host_ns) == 0 && offset_of!(SharedAffine, member_ns) == 8);
@@ -343,7 +390,9 @@ mod tests {
                 version: PAGE_VERSION,
                 page_size: 4096,
                 name: [0; NAME_MAX],
-                _reserved: [0; 4],
+                reach: 0,
+                flags: 0,
+                _reserved: [0; 2],
             },
             offsets: [zero(), zero()],
             pivots: [(); 2].map(|()| [(); TIMELINES].map(|()| pivot())),
@@ -356,11 +405,15 @@ mod tests {
         let page = identity_page();
         assert!(page.is_valid());
         assert!(page.maps().iter().all(|map| *map == Map::Offset(Split { sec: 0, nsec: 0 })));
-        let bytes = TimensPage::initial_bytes("a name");
+        let identity = |name| Identity { name, reach: Reach::ALL, persistent: true, seed: 7 };
+        let bytes = TimensPage::initial_bytes(identity("a name"));
         assert_eq!(bytes[..12], [&PAGE_MAGIC.to_le_bytes()[..], &PAGE_VERSION.to_le_bytes()].concat());
         assert_eq!(&bytes[16..23], b"a name\0");
-        assert!(bytes[48..].iter().all(|byte| *byte == 0));
-        assert_eq!(TimensPage::initial_bytes(&"n".repeat(99))[48], 0, "a long name does not spill");
+        let decoded = Snapshot::decode(&bytes).unwrap();
+        assert_eq!((decoded.reach, decoded.persistent, decoded.counter), (Reach::ALL, true, 6));
+        assert!(bytes[56..64].iter().chain(&bytes[68..]).all(|byte| *byte == 0));
+        let long = TimensPage::initial_bytes(identity(&"n".repeat(99)));
+        assert_eq!(long[48..], bytes[48..], "a long name does not spill");
     }
 
     #[test]

@@ -82,7 +82,48 @@ pub struct Wiped {
     _reserved: AtomicU32,
     /// Its `siginfo_t`: of the pending signal.
     pub info: [AtomicU64; 16],
+    /// What one of its threads is sent to do while the others are stopped.
+    pub errand: Errand,
 }
+
+/// An errand: becoming a member, with a filter that is yet to be loaded.
+pub const ERRAND_ENTER: u64 = 1;
+/// An errand: changing from one page to another.
+pub const ERRAND_SWITCH: u64 = 2;
+
+/// What a thread is sent to do, and what it goes back to.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Errand {
+    /// `ERRAND_*`, or 0 for none.
+    pub kind: AtomicU64,
+    /// The namespace's reach ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    pub reach: AtomicU64,
+    /// The reach of a filter to be loaded besides those that there are, plus 1; 0 for none.
+    pub more_reach: AtomicU64,
+    /// What the supervisor is to be asked for the page with; 0 for a page that changes nothing.
+    pub page: AtomicU64,
+    /// What [`State::belongs`] is to be.
+    pub belongs: AtomicU64,
+    /// A descriptor to be closed, or -1.
+    pub listener: AtomicU64,
+    /// 0 or an error number, once done.
+    pub result: AtomicU64,
+    /// Whether it is done.
+    pub done: AtomicU64,
+    /// The mask that the thread gets back.
+    pub mask: AtomicU64,
+    /// The registers that it gets back: r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip,
+    /// flags, rsp.
+    pub registers: [AtomicU64; 18],
+}
+
+/// [`State::belongs`]: in the namespace of the tree that its supervisor serves.
+pub const BELONGS_TO_TREE: u64 = 0;
+/// [`State::belongs`]: in no namespace any more; filter and handler remain, and change nothing.
+pub const BELONGS_TO_HOST: u64 = 1;
+/// [`State::belongs`]: in the namespace whose page it maps.
+pub const BELONGS_TO_PAGE: u64 = 2;
 
 /// The whole.
 #[repr(C, align(4096))]
@@ -100,6 +141,10 @@ pub struct State {
     pub fsgsbase: AtomicU64,
     /// What the namespace can do ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
     pub reach: AtomicU64,
+    /// `BELONGS_*`: whose namespace the process is in.
+    pub belongs: AtomicU64,
+    /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    pub filtered: AtomicU64,
     /// What the program wants done on `SIGSYS`.
     pub sigsys: SharedAction,
     /// The program's handlers for the two signals with which libcs cancel threads, 32 and 33.
@@ -171,6 +216,18 @@ const TIMER_TAKEN: u64 = 1 << 63;
 pub const ALARM: i32 = i32::MAX;
 
 impl State {
+    /// Offset of the end of the stack for an errand: that of the page that a new process finds empty.
+    pub const ERRAND_STACK: usize = WIPED_SIZE;
+
+    /// Offset of the threads that block `SIGSYS`, as the program sees it.
+    pub const BLOCKED: usize = offset_of!(Self, blocked);
+
+    /// Offset of the timers.
+    pub const TIMERS: usize = offset_of!(Self, timers);
+
+    /// How many timers there can be.
+    pub const TIMERS_MAX: usize = TIMERS_MAX;
+
     /// Offset of how many threads block `SIGSYS`, as the program sees it.
     pub const BLOCKED_COUNT: usize = core::mem::offset_of!(Self, blocked_count);
 
@@ -277,6 +334,15 @@ impl State {
 }
 
 impl Timer {
+    /// The bytes of one that was armed, if it is, for a duration at the host's pace, before anybody kept book.
+    pub fn found(id: i32, clock: i32) -> [u8; size_of::<Self>()] {
+        let entry = TIMER_TAKEN | u64::from(id as u32 & 0x7fff_ffff) << 32 | u64::from(clock as u32);
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..8].copy_from_slice(&entry.to_le_bytes());
+        bytes[offset_of!(Self, mult)..][..8].copy_from_slice(&crate::transform::RATE_ONE.to_le_bytes());
+        bytes
+    }
+
     /// Notes that it has not been armed, or not in a way that a change concerns.
     pub fn disarm(&self) {
         self.until_ns.store(0, Ordering::Relaxed);
@@ -311,11 +377,15 @@ pub struct Boot {
     pub fsgsbase: u64,
     /// What the namespace can do ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
     pub reach: u64,
+    /// `BELONGS_*`: whose namespace the process is in.
+    pub belongs: u64,
+    /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    pub filtered: u64,
 }
 
 // The host side finds fields by their offsets.
 const _: () = {
     assert!(size_of::<Wiped>() == WIPED_SIZE && offset_of!(State, vdso_start) == WIPED_SIZE);
     assert!(size_of::<State>() == STATE_SIZE);
-    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 40);
+    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 56);
 };

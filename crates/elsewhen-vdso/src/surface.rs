@@ -31,6 +31,17 @@ pub const WORD_CONFINED: u64 = 0xe15e_0001_0000_0005;
 /// As [`WORD_SET_CLOCK`]: asks the supervisor for `adjtimex(2)` with a `struct timex`.
 pub const WORD_ADJUST_CLOCK: u64 = 0xe15e_0001_0000_0004;
 
+/// As [`WORD_SET_CLOCK`]: asks the supervisor for a descriptor of a filter for the reach in the third argument.
+pub const WORD_FILTER: u64 = 0xe15e_0001_0000_0006;
+
+/// As [`WORD_SET_CLOCK`]: asks the supervisor for a descriptor of a page: 1 for the tree's own, else the inode of a named
+/// one.
+pub const WORD_PAGE: u64 = 0xe15e_0001_0000_0007;
+
+/// As [`WORD_SET_CLOCK`]: said by the stub of a running process that is to become a member, which asks for a descriptor of
+/// the image, and then, with 1 for its third argument, says that it has mapped that.
+pub const WORD_ATTACH: u64 = 0xe15e_0001_0000_0008;
+
 /// What the image does with a call that was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

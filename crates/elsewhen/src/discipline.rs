@@ -235,7 +235,7 @@ impl Inner {
             discipline.constant = get(timex, CONSTANT).saturating_add(coarse).clamp(0, 10);
         }
         if modes & ADJ_TAI != 0 && (0..=MAX_TAI).contains(&get(timex, CONSTANT)) {
-            self.set_tai(get(timex, CONSTANT));
+            self.set_tai(get(timex, CONSTANT))?;
         }
         if modes & ADJ_FREQUENCY != 0 {
             discipline.frequency = get(timex, FREQUENCY).clamp(-MAX_FREQUENCY, MAX_FREQUENCY);
@@ -255,7 +255,7 @@ impl Inner {
     }
 
     /// Puts TAI so many seconds ahead of REALTIME.
-    fn set_tai(&self, seconds: i64) {
+    fn set_tai(&self, seconds: i64) -> Result<(), i32> {
         let ahead_ns = self.now_ns(Timeline::Tai).saturating_sub(self.now_ns(Timeline::Realtime));
         // The two were read one after the other.
         let found = (ahead_ns + NSEC_PER_SEC / 2).div_euclid(NSEC_PER_SEC);
@@ -265,7 +265,8 @@ impl Inner {
             pivot.before.member_ns = pivot.before.member_ns.saturating_add(step_ns);
             pivot.after.member_ns = pivot.after.member_ns.saturating_add(step_ns);
             maps[Timeline::Tai as usize] = Map::from_pivot(pivot);
-        });
+        })
+        .map_err(|_| EINVAL)
     }
 
     /// Puts frequency and tick on the clock. A slew in progress ends.
@@ -304,7 +305,8 @@ impl Inner {
                 let before = maps[timeline as usize].to_pivot().after;
                 maps[timeline as usize] = Map::Pivot(Pivot::bend(before, at, mult));
             }
-        });
+        })
+        .map_err(|_| EINVAL)?;
         discipline.slew = (end, sign);
         Ok(())
     }

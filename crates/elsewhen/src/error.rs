@@ -39,6 +39,11 @@ impl Error {
         Self { kind: Kind::Refused, message: message.into() }
     }
 
+    /// An error that is none of the kinds that can be asked for.
+    pub fn other(message: impl Into<String>) -> Self {
+        Self::setup(message)
+    }
+
     pub(crate) fn setup(message: impl Into<String>) -> Self {
         Self { kind: Kind::Setup, message: message.into() }
     }

@@ -2,11 +2,11 @@
 //!
 //! A [`Namespace`] holds an offset, a rate or a freeze for each of the host's clocks. A [`Command`] started in it
 //! reads those clocks through the vDSO, at nearly the host's speed, and so does every program that it starts,
-//! however it was linked. [`Namespace::set`] changes the clocks of all of them at once.
+//! however it was linked; its raw system calls, waits, deadlines and timers are in that time too.
+//! [`Namespace::set`] changes the clocks of all of them at once. A running process enters by [`Namespace::attach`] and
+//! leaves by [`Namespace::detach`]; a namespace with a name is found by other processes with [`Namespace::open`].
 //!
-//! What it does: `clock_gettime`, `gettimeofday`, `time` and `clock_getres` by the vDSO, for dynamic and static
-//! programs of any libc or none. What it does not do: change what raw system calls return, or when waits end. See
-//! `LIMITATIONS.md`.
+//! What is not intercepted is in `LIMITATIONS.md`.
 //!
 //! ```
 //! use elsewhen::{Family, Namespace, Rate, Spec};
@@ -24,18 +24,23 @@
 
 #![forbid(unsafe_code)]
 
+mod attach;
 mod command;
 mod discipline;
 pub mod doctor;
 mod error;
 mod namespace;
 mod plan;
+mod registry;
 pub mod spec;
+mod status;
 mod supervisor;
 
+pub use attach::{name_of, tree};
 pub use command::{Child, Command, Reaper};
 pub use elsewhen_linux::process::{Change, Inheritance, PidFd};
 pub use error::{Error, Result};
 pub use jiff::{SignedDuration, Timestamp};
 pub use namespace::Namespace;
 pub use spec::{Clocks, Family, Rate, Spec};
+pub use status::{ClockStatus, Status};

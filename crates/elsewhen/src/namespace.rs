@@ -4,17 +4,22 @@ use crate::command::Command;
 use crate::discipline::Discipline;
 use crate::error::{Error, Result};
 use crate::plan::{self, Maps, Start};
-use crate::spec::{Family, Spec};
+use crate::registry;
+use crate::spec::{Clocks, Family, Spec};
+use crate::status::Status;
 use elsewhen_linux::enter::Entrance;
 use elsewhen_linux::timers::Change;
 use elsewhen_linux::waiters::Members;
 use elsewhen_linux::{clock, page::PageFile};
-use elsewhen_vdso::clock::{ClockId, Timeline};
+use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
+use elsewhen_vdso::page::Map;
 use elsewhen_vdso::surface::Reach;
-use elsewhen_vdso::transform::HostNs;
+use elsewhen_vdso::transform::{HostNs, Split};
+use jiff::SignedDuration;
 use std::ffi::OsStr;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// Host nanoseconds between sampling the clocks for a change and the instant at which it takes effect.
 ///
@@ -25,7 +30,8 @@ const LEAD_NS: i64 = 500_000;
 ///
 /// Programs started by [`command`](Self::command), and everything that they start, live in it. It lives as long
 /// as a member does, whether or not this value is still there; but new programs of members can be started only
-/// while the process that holds it runs.
+/// while the process that started the first of them runs. One with a name can be opened by other processes of the same
+/// user, which then start programs in it or change it.
 ///
 /// Cloning gives another handle to the same namespace.
 ///
@@ -54,6 +60,8 @@ pub(crate) struct Inner {
     /// Held by whoever publishes.
     writer: Mutex<()>,
     report: Mutex<Report>,
+    /// Processes that have been attached, and the threads that supervise them.
+    pub(crate) attached: Mutex<Vec<(u32, JoinHandle<()>)>>,
 }
 
 type Report = Arc<dyn Fn(&str) + Send + Sync>;
@@ -65,19 +73,168 @@ impl Namespace {
     /// Where `spec` puts a clock out of its range ([`is_invalid`](crate::Error::is_invalid)), or this kernel cannot
     /// do it: no vDSO, one that cannot be redirected, or no executable memory files.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let entrance = Entrance::new(spec.reach())?;
-        let page = PageFile::create(spec.name().unwrap_or(""))?;
-        let maps = plan::plan(&page.page().maps(), &clock::sample(), Start::Fresh, spec)?;
+        let entrance = Entrance::new()?;
+        // What cannot be is refused before there is anything to be found by name.
+        let identity = [Map::Offset(Split::from_ns(0)); TIMELINES];
+        let maps = plan::plan(&identity, &clock::sample(), Start::Fresh, spec)?;
+        let page = match spec.name() {
+            None => PageFile::create(spec.identity())?,
+            Some(name) => {
+                let folder = registry::folder()?;
+                registry::clean(&folder);
+                PageFile::create_in(&folder, spec.identity()).map_err(|error| match error.is_taken() {
+                    true => Error::invalid(format!(
+                        "there is a namespace {name:?} already: run a program in it with `elsewhen exec`, change it with \
+                         `elsewhen set`, or take another name"
+                    )),
+                    false => error.into(),
+                })?
+            }
+        };
         page.page().publish(&maps);
+        Ok(Self::with(page, entrance))
+    }
+
+    /// Opens a namespace that another process of this user has made, by its name.
+    ///
+    /// # Errors
+    /// Where there is none of that name ([`is_not_found`](crate::Error::is_not_found)), or it is of another version.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use elsewhen::{Family, Namespace, SignedDuration, Spec};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let name = format!("doc-{}", std::process::id());
+    /// # let name = name.as_str();
+    /// let made = Namespace::new(&Spec::new().with_name(name)?)?;
+    /// let opened = Namespace::open(name)?;
+    /// opened.advance(Family::Realtime, SignedDuration::from_hours(1))?;
+    /// assert!(made.realtime_offset_ns() > 3_599_000_000_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(name: &str) -> Result<Self> {
+        Ok(Self::with(registry::open(name)?, Entrance::new()?))
+    }
+
+    fn with(page: PageFile, entrance: Entrance) -> Self {
         let report: Report = Arc::new(|message| eprintln!("elsewhen: {message}"));
-        Ok(Self(Arc::new(Inner {
+        let reach = page.page().reach();
+        Self(Arc::new(Inner {
             page,
             entrance,
-            reach: spec.reach(),
+            reach,
             discipline: Mutex::default(),
             writer: Mutex::default(),
             report: Mutex::new(report),
-        })))
+            attached: Mutex::default(),
+        }))
+    }
+
+    /// The names of this user's namespaces, in order.
+    ///
+    /// # Errors
+    /// Where the folder that they are kept in cannot be used.
+    pub fn names() -> Result<Vec<String>> {
+        registry::names()
+    }
+
+    /// Removes a namespace by its name. One with members, or that another process holds, is removed only by `force`: its
+    /// members keep their clocks, but nobody can find or change it any more.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or it is in use.
+    pub fn remove(name: &str, force: bool) -> Result<()> {
+        registry::remove(name, force)
+    }
+
+    /// The processes that are members, by their ids, as far as they are visible from here.
+    pub fn members(&self) -> Vec<u32> {
+        Members::of(&self.0.page).ids()
+    }
+
+    /// Moves clocks from where they are: [`set`](Self::set) with [`Spec::by`].
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn advance(&self, clocks: impl Into<Clocks>, distance: SignedDuration) -> Result<()> {
+        self.set(&Spec::new().by(clocks, distance))
+    }
+
+    /// Stops clocks where they are: [`set`](Self::set) with [`Spec::freeze`].
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn freeze(&self, clocks: impl Into<Clocks>) -> Result<()> {
+        self.set(&Spec::new().freeze(clocks))
+    }
+
+    /// Lets a running process enter this namespace, with everything that it starts from now on. It keeps running, and
+    /// nothing of it is restarted; waits and timers that it has begun are in the namespace's time too.
+    ///
+    /// # Errors
+    /// Where the process is another user's, traced, in a namespace already, has a seccomp filter, is a 32-bit program, or
+    /// does not stop within some seconds. It is as it was then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use elsewhen::{Namespace, Spec};
+    ///
+    /// let namespace = Namespace::new(&Spec::new().at("2038-01-19T03:14:00Z".parse()?))?;
+    /// namespace.attach(4711)?;
+    /// // What process 4711 executes is entered for as long as this process lives.
+    /// namespace.wait_attached();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attach(&self, pid: u32) -> Result<()> {
+        crate::attach::attach(&self.0, pid)
+    }
+
+    /// Lets a process leave whatever namespace it is in. The code of its vDSO is the kernel's again, byte by byte; its
+    /// filter, which nobody can remove, changes nothing any more.
+    ///
+    /// # Errors
+    /// Where the process is in none, or cannot be stopped. It is as it was then.
+    pub fn detach(pid: u32) -> Result<()> {
+        crate::attach::detach(pid)
+    }
+
+    /// Waits until every process that was attached, and everything that these have started, has ended.
+    pub fn wait_attached(&self) {
+        loop {
+            let next = self.0.attached.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            match next {
+                // A panic of the thread has been reported by itself.
+                Some((_, thread)) => drop(thread.join()),
+                None => return,
+            }
+        }
+    }
+
+    /// Whether the namespace had a name that has been removed since.
+    pub fn is_removed(&self) -> bool {
+        self.0.page.is_removed()
+    }
+
+    /// Gives a namespace up that this process has made or opened: where it was the last to hold it, it has no members and
+    /// was not made to stay, its name is free again. Without this that happens when another process looks.
+    pub fn retire(&self) {
+        if self.0.page.is_named() {
+            self.0.page.let_go();
+            if let Ok(folder) = registry::folder() {
+                registry::clean(&folder);
+            }
+        }
+    }
+
+    /// What its clocks and members are now.
+    pub fn status(&self) -> Status {
+        Status::of(&self.name(), self.0.page.page().maps(), self.0.reach, self.members())
     }
 
     /// A command whose program will live in this namespace.
@@ -145,7 +302,12 @@ impl Inner {
             ));
         }
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _others = self.page.lock()?;
         let current = self.page.page().maps();
+        let duration_ns = match spec.smoothness().map(|time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)) {
+            Some(0) => return Err(Error::invalid("a smooth change takes some time: more than 0")),
+            other => other,
+        };
         let mut lead_ns = LEAD_NS;
         let planned = loop {
             let planned = plan::plan(&current, &clock::sample(), Start::Running { lead_ns }, spec)?;
@@ -156,38 +318,38 @@ impl Inner {
             lead_ns = lead_ns.saturating_mul(2);
         };
         let counter = self.page.page().begin().counter();
-        self.page.page().publish(&planned);
+        let smooth = duration_ns.map(|duration_ns| plan::smooth(&planned, &current, duration_ns)).transpose()?;
+        let (first, last) = match &smooth {
+            Some((slewing, settled)) => (slewing, *settled),
+            None => (&planned, plan::settled(&planned, &current)),
+        };
+        self.page.page().publish(first);
         while changes(&planned, &current).any(is_ahead_for_someone) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
-        self.page.page().publish(&plan::settled(&planned, &current));
+        self.page.page().publish(&last);
         self.wake(&current, counter);
         Ok(())
     }
 
     /// Publishes maps that differ from the ones in force only for times to come.
-    pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) {
+    pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) -> Result<()> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _others = self.page.lock()?;
         let (before, counter) = (self.page.page().maps(), self.page.page().begin().counter());
         let mut maps = before;
         edit(&mut maps);
         self.page.page().publish(&maps);
         self.wake(&before, counter);
+        Ok(())
     }
 
     /// Makes every member that waits, or has timers armed, look at the page again.
     fn wake(&self, before: &Maps, old: u32) {
         let (counter, after) = (self.page.page().begin(), self.page.page().maps());
-        let members = Members::of(&self.page);
         let paced_at_ns = self.page.page().paced_at_ns(counter);
-        members.rearm_timers(Change { before, after: &after, paced_at_ns, counter: old });
-        // A thread that was on its way into a wait shows only when it has got there.
-        for pause_ms in [0, 2, 8] {
-            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
-            if members.wake(counter) == 0 && pause_ms > 0 {
-                return;
-            }
-        }
+        let change = Change { before, after: &after, paced_at_ns, counter: old };
+        wake(&Members::of(&self.page), change, counter.counter());
     }
 
     /// What a timeline's clock of this namespace reads now.
@@ -206,6 +368,18 @@ impl Inner {
     pub(crate) fn report(&self, message: &str) {
         let report = Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner));
         report(message);
+    }
+}
+
+/// Makes members that wait, or have timers armed, look at the page again, whose counter is that now.
+pub(crate) fn wake(members: &Members, change: Change<'_>, counter: u32) {
+    members.rearm_timers(change);
+    // A thread that was on its way into a wait shows only when it has got there.
+    for pause_ms in [0, 2, 8] {
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        if members.wake(counter) == 0 && pause_ms > 0 {
+            return;
+        }
     }
 }
 

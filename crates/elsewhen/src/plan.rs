@@ -4,10 +4,10 @@
 //! the old map holds, so no reader can have used the old map for a time that belongs to the new one.
 
 use crate::error::{Error, Result};
-use crate::spec::{Pace, Position, Spec};
+use crate::spec::{Pace, Position, Rate, Spec};
 use elsewhen_vdso::clock::{Family, TIMELINES, Timeline};
 use elsewhen_vdso::page::Map;
-use elsewhen_vdso::transform::{Affine, HostNs, MemberNs, Pivot};
+use elsewhen_vdso::transform::{Affine, HostNs, MemberNs, Pivot, RATE_ONE, RATE_SHIFT};
 
 /// The maps of every timeline, in the order of their places.
 pub(crate) type Maps = [Map; TIMELINES];
@@ -44,19 +44,24 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
         let mult = match pace {
             Some(Pace::Rate(rate)) => rate.mult(),
             Some(Pace::Frozen) => 0,
+            Some(Pace::Thawed) => match current[place].to_pivot().after.mult {
+                0 => RATE_ONE,
+                mult => mult,
+            },
             // What is to come, where a change of pace lies ahead.
             None => current[place].to_pivot().after.mult,
         };
         let pivot = match position {
             None => Pivot::bend(before, at, mult),
             Some(position) => {
-                let member_ns = target(position, timeline, at, now, mult, lead_ns)?;
+                let member_ns = target(position, timeline, at, now, mult, before)?;
                 check_range(family, member_ns)?;
                 let after = Affine { host_ns: at.0, member_ns: member_ns as i64, mult };
                 Pivot { at_host_ns: at.0, before, after }
             }
         };
         if let Start::Running { .. } = start
+            && spec.smoothness().is_none()
             && family != Family::Realtime
             && pivot.after.to_member(at) < pivot.before.to_member(at)
         {
@@ -75,6 +80,39 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
     Ok(planned)
 }
 
+/// A planned change spread over some time: first the clocks that it moves run faster or slower, then the planned maps take
+/// over where they have got to. Neither makes a clock jump.
+///
+/// # Errors
+/// Where a clock would have to run slower than 1/1000 or faster than 1000 for that.
+pub(crate) fn smooth(planned: &Maps, current: &Maps, duration_ns: i64) -> Result<(Maps, Maps)> {
+    let (mut slewing, mut settled) = (*planned, *planned);
+    for timeline in Timeline::ALL {
+        let place = timeline as usize;
+        if planned[place] == current[place] {
+            continue;
+        }
+        let Pivot { at_host_ns, before, after } = planned[place].to_pivot();
+        let (start, end) = (HostNs(at_host_ns), HostNs(at_host_ns.saturating_add(duration_ns)));
+        let (from, to) = (before.to_member(start).0, after.to_member(end).0);
+        // Rounded down, so that the last reading of the slew is none beyond the first of what follows.
+        let passed = i128::from(to) - i128::from(from);
+        let mult = (passed.max(0) << RATE_SHIFT) / i128::from(duration_ns);
+        let rate = u64::try_from(mult).ok().and_then(Rate::from_mult).ok_or_else(|| {
+            Error::invalid(format!(
+                "{} would have to count {} s in {} s, which is not within 1/1000 and 1000 times that; give it more time",
+                timeline.family().name(),
+                passed as f64 / 1e9,
+                duration_ns as f64 / 1e9
+            ))
+        })?;
+        let slew = Affine { host_ns: start.0, member_ns: from, mult: rate.mult() };
+        slewing[place] = Map::Pivot(Pivot { at_host_ns, before, after: slew });
+        settled[place] = Map::Pivot(Pivot { at_host_ns: end.0, before: slew, after });
+    }
+    Ok((slewing, settled))
+}
+
 /// The same maps, those that differ from `current` without what lies before their change. The others may have a change
 /// ahead.
 pub(crate) fn settled(planned: &Maps, current: &Maps) -> Maps {
@@ -91,10 +129,12 @@ fn target(
     at: HostNs,
     now: &[HostNs; TIMELINES],
     mult: u64,
-    lead_ns: i64,
+    before: Affine,
 ) -> Result<i128> {
+    let lead_ns = at.0.saturating_sub(now[timeline as usize].0);
     Ok(match position {
         Position::Offset { ns } => i128::from(at.0) + i128::from(ns),
+        Position::By { ns } => i128::from(before.to_member(at).0) + i128::from(ns),
         Position::At { realtime_ns } => {
             // TAI keeps its distance from REALTIME, and the date is asked for the moment of the sample.
             let distance = i128::from(now[timeline as usize].0) - i128::from(now[Timeline::Realtime as usize].0);
@@ -119,4 +159,78 @@ fn check_range(family: Family, member_ns: i128) -> Result<()> {
 
 fn seconds(time: MemberNs) -> String {
     format!("{:.3} s", time.0 as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use elsewhen_vdso::page::Map;
+    use elsewhen_vdso::transform::Split;
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    const NOW: [HostNs; TIMELINES] = [HostNs(1_800_000_000_000_000_000); TIMELINES];
+
+    fn running(current: &Maps, spec: &Spec) -> Result<Maps> {
+        plan(current, &NOW, Start::Running { lead_ns: 500_000 }, spec)
+    }
+
+    #[test]
+    fn a_distance_counts_from_where_the_clock_is() {
+        let ahead = [Map::Offset(Split::from_ns(5_000)); TIMELINES];
+        let spec = Spec::new().by(Family::Realtime, SignedDuration::from_nanos(-2_000));
+        let planned = running(&ahead, &spec).unwrap()[Timeline::Realtime as usize].to_pivot();
+        assert_eq!(planned.after.offset_ns(), Some(3_000));
+        let spec = Spec::new().by(Family::Monotonic, SignedDuration::from_nanos(-2_000));
+        assert!(running(&ahead, &spec).unwrap_err().is_invalid(), "MONOTONIC does not go back");
+    }
+
+    #[test]
+    fn only_clocks_that_stand_are_thawed() {
+        let frozen =
+            running(&[Map::Offset(Split::from_ns(0)); TIMELINES], &Spec::new().freeze(Family::Realtime)).unwrap();
+        let fast = running(&frozen, &Spec::new().rate_of(Family::Monotonic, Rate::parse("3").unwrap())).unwrap();
+        let thawed = running(&fast, &Spec::new().thaw(crate::Clocks::ALL)).unwrap();
+        assert_eq!(thawed[Timeline::Realtime as usize].to_pivot().after.mult, RATE_ONE);
+        assert_eq!(thawed[Timeline::Monotonic as usize].to_pivot().after.mult, 3 * RATE_ONE);
+    }
+
+    proptest! {
+        #[test]
+        fn a_smooth_change_never_jumps_and_ends_where_the_step_does(
+            step_ms in -3_600_000..3_600_000i64,
+            duration_ms in 1..10_000_000i64,
+            probes in prop::collection::vec(0..11_000_000_000_000i64, 16),
+        ) {
+            let current = [Map::Offset(Split::from_ns(77)); TIMELINES];
+            let duration = duration_ms * 1_000_000;
+            let spec = Spec::new().by(Family::Realtime, SignedDuration::from_millis(step_ms));
+            let spec = spec.smooth(std::time::Duration::from_nanos(duration as u64));
+            let planned = running(&current, &spec).unwrap();
+            let place = Timeline::Realtime as usize;
+            let Ok((slewing, settled)) = smooth(&planned, &current, duration) else {
+                let rate = (duration_ms + step_ms) as f64 / duration_ms as f64;
+                prop_assert!(!(0.00101..999.9).contains(&rate), "refused at rate {}", rate);
+                return Ok(());
+            };
+            let (slewing, settled) = (slewing[place].to_pivot(), settled[place].to_pivot());
+            let mut probes = probes;
+            probes.sort_unstable();
+            let start = slewing.at_host_ns;
+            prop_assert_eq!(slewing.after.to_member(HostNs(start)), slewing.before.to_member(HostNs(start)));
+            // What holds from the beginning of the slew on is the same in both.
+            let mut last = slewing.to_member(HostNs(start - 1));
+            for probe in probes {
+                let reading = settled.to_member(HostNs(start + probe));
+                prop_assert!(reading >= last);
+                last = reading;
+                if probe >= duration {
+                    prop_assert_eq!(reading, planned[place].to_pivot().to_member(HostNs(start + probe)));
+                }
+            }
+            let end = HostNs(settled.at_host_ns);
+            let jump = settled.after.to_member(end).0 - settled.before.to_member(end).0;
+            prop_assert!((0..=1_000).contains(&jump), "jumps by {} ns", jump);
+        }
+    }
 }

@@ -7,14 +7,20 @@
 use crate::discipline::{Answer, TIMEX_LEN};
 use crate::error::{Error, Result};
 use crate::namespace::Inner;
-use elsewhen_linux::enter::{Failed, Progress};
+use crate::registry;
+use elsewhen_linux::enter::{Failed, Into, Progress};
 use elsewhen_linux::process;
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
+use elsewhen_linux::redirect::Terms;
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
-use elsewhen_vdso::surface::{WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_SET_CLOCK};
+use elsewhen_linux::{attach, page};
+use elsewhen_vdso::state::{BELONGS_TO_HOST, BELONGS_TO_TREE};
+use elsewhen_vdso::surface::{Reach, WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_FILTER, WORD_PAGE, WORD_SET_CLOCK};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -23,6 +29,8 @@ use std::thread;
 const REFUSED: i32 = 1;
 /// `EFAULT`.
 const BAD_ADDRESS: i32 = 14;
+/// `ENOENT`.
+const NO_ENTRY: i32 = 2;
 /// `AT_EMPTY_PATH`.
 const AT_EMPTY_PATH: u32 = 0x1000;
 
@@ -70,8 +78,7 @@ impl Supervisor {
             match process::receive_listener(&socket) {
                 Ok(Some(listener)) => {
                     drop(socket);
-                    Server { namespace, listener: Arc::new(Listener::new(listener)), gate, start, tracer: None }
-                        .serve();
+                    Server::new(namespace, Listener::new(listener), gate, start).serve();
                 }
                 Ok(None) => {}
                 Err(error) => lock(&start).filter = Some(error),
@@ -80,6 +87,21 @@ impl Supervisor {
         let thread = thread::Builder::new().name("elsewhen".into()).spawn(body);
         let thread = thread.map_err(|error| Error::setup(format!("start the supervisor: {error}")))?;
         Ok(Self { gate, start, thread })
+    }
+
+    /// Starts the thread for a process that runs already. Where that has `entered` the namespace, or is about to, what it
+    /// executes is entered too; otherwise the thread only lets everything pass that the process announces.
+    pub(crate) fn attend(
+        namespace: Arc<Inner>,
+        listener: Listener,
+        entered: bool,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let start = Arc::new(Mutex::new(StartLog { running: true, ..StartLog::default() }));
+        let body = move || {
+            let server = Server::new(namespace, listener, Arc::default(), start);
+            if entered { server.serve() } else { server.let_pass() }
+        };
+        thread::Builder::new().name("elsewhen".into()).spawn(body)
     }
 
     /// The gate of a tree whose first program runs. From here on refusals are reported; those that came before
@@ -135,10 +157,31 @@ struct Server {
     listener: Arc<Listener>,
     gate: Arc<Gate>,
     start: Arc<Mutex<StartLog>>,
-    tracer: Option<Sender<(Notification, Program)>>,
+    tracer: Option<Sender<Session>>,
+    /// Processes about to execute a program that is not to be in this namespace, and what it is to be in.
+    elsewhere: HashMap<Tid, Elsewhere>,
+}
+
+/// Where a program goes whose process has left the namespace of its tree.
+struct Elsewhere {
+    page: File,
+    terms: Terms,
 }
 
 impl Server {
+    fn new(namespace: Arc<Inner>, listener: Listener, gate: Arc<Gate>, start: Arc<Mutex<StartLog>>) -> Self {
+        Self { namespace, listener: Arc::new(listener), gate, start, tracer: None, elsewhere: HashMap::new() }
+    }
+
+    /// Resumes every call until no process with the filter is left.
+    fn let_pass(self) {
+        while let Ok(Some(notification)) = self.listener.wait() {
+            if self.listener.resume(&notification).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Serves until no member is left.
     fn serve(mut self) {
         loop {
@@ -171,13 +214,17 @@ impl Server {
             let reason = "its process lies in a PID namespace that is not visible to the supervisor";
             return self.refuse(notification, "a program", reason);
         }
-        let Ok(path) = RemoteMemory::open(notification.tid).and_then(|memory| memory.read_path(RemoteAddr(path)))
-        else {
+        let memory = RemoteMemory::open(notification.tid);
+        let read = memory.and_then(|memory| Ok((memory.read_path(RemoteAddr(path))?, attach::terms(&memory))));
+        let Ok((path, terms)) = read else {
             // A bad address is the kernel's to answer; memory that may not be read is not.
             return self.trace(notification, None);
         };
         if !self.listener.is_waiting(notification) {
             return Ok(());
+        }
+        if let Err(reason) = self.note(notification.tid, terms) {
+            return self.refuse(notification, "a program", &reason);
         }
         let program = Caller(notification.tid).examine(directory, &path, flags & AT_EMPTY_PATH != 0);
         match &program.entry {
@@ -189,10 +236,62 @@ impl Server {
         }
     }
 
-    fn advance(&self, notification: &Notification, base: u64, extra: u64) -> elsewhen_linux::Result<()> {
+    /// Notes where the program that a process is about to execute goes, if that is not the namespace of its tree.
+    fn note(&mut self, tid: Tid, terms: Option<Terms>) -> std::result::Result<(), String> {
+        let away = terms.filter(|terms| terms.belongs != BELONGS_TO_TREE);
+        if away.is_none() && self.elsewhere.is_empty() {
+            return Ok(());
+        }
+        // Whichever thread executes it, the program has the id of the process.
+        let process = process::group_of(tid);
+        let Some(terms) = away else {
+            self.elsewhere.remove(&process);
+            return Ok(());
+        };
+        let page = if terms.belongs == BELONGS_TO_HOST {
+            page::identity_file().map_err(|error| error.to_string())?
+        } else {
+            registry::page_of_member(process.0)
+                .ok_or("the namespace that its process has changed to has been removed")?
+        };
+        self.elsewhere.insert(process, Elsewhere { page, terms });
+        Ok(())
+    }
+
+    /// What a program at its start becomes a member of.
+    fn goal(&self, tid: Tid) -> Into<'_> {
+        match self.elsewhere.get(&tid) {
+            Some(elsewhere) => Into { page: elsewhere.page.as_fd(), terms: elsewhere.terms },
+            None => {
+                let reach = self.namespace.reach;
+                let terms = Terms { reach, filtered: reach, belongs: BELONGS_TO_TREE };
+                Into { page: self.namespace.page.as_fd(), terms }
+            }
+        }
+    }
+
+    /// Gives a process the page that it changes to.
+    fn give_page(&self, notification: &Notification, key: u64) -> elsewhen_linux::Result<()> {
+        let named;
+        let file = if key == 1 {
+            Some(self.namespace.page.as_fd())
+        } else {
+            named = registry::by_inode(key);
+            named.as_ref().map(File::as_fd)
+        };
+        match file {
+            Some(file) => self.listener.give_file(notification, file),
+            None => self.listener.fail(notification, NO_ENTRY),
+        }
+        .map(drop)
+    }
+
+    fn advance(&mut self, notification: &Notification, base: u64, extra: u64) -> elsewhen_linux::Result<()> {
         match base {
             WORD_SET_CLOCK => return self.set_clock(notification, extra),
             WORD_ADJUST_CLOCK => return self.adjust_clock(notification, extra),
+            WORD_FILTER => return self.listener.give_filter(notification, Reach::from_bits(extra)).map(drop),
+            WORD_PAGE => return self.give_page(notification, extra),
             WORD_CONFINED => {
                 let (tid, shown) = (notification.tid.0, program_of(notification.tid));
                 self.namespace.report(&format!(
@@ -203,8 +302,8 @@ impl Server {
             }
             _ => {}
         }
-        let page = &self.namespace.page;
-        match self.namespace.entrance.advance(&self.listener, notification, base, extra, page)? {
+        let goal = self.goal(notification.tid);
+        match self.namespace.entrance.advance(&self.listener, notification, base, extra, goal)? {
             Progress::Going => {}
             Progress::Killed(error) => {
                 let (tid, shown) = (notification.tid.0, program_of(notification.tid));
@@ -271,6 +370,8 @@ impl Server {
             entry: Entry::Traced,
             kind: "a program that cannot be looked up, its caller's memory not being readable".into(),
         });
+        let process = process::group_of(notification.tid);
+        let redirected = self.elsewhere.get(&process).is_none_or(|goal| goal.terms.belongs != BELONGS_TO_HOST);
         let tracer = self.tracer.get_or_insert_with(|| {
             let (sender, receiver) = channel();
             let tracer = Tracer {
@@ -280,16 +381,24 @@ impl Server {
                 start: Arc::clone(&self.start),
             };
             thread::spawn(move || {
-                for (notification, program) in receiver {
-                    tracer.enter(&notification, &program);
+                for session in receiver {
+                    tracer.enter(&session);
                 }
             });
             sender
         });
         // The tracer ends only with this value.
-        let _ = tracer.send((*notification, program));
+        let _ = tracer.send(Session { notification: *notification, program, redirected });
         Ok(())
     }
+}
+
+/// An execution to be traced.
+struct Session {
+    notification: Notification,
+    program: Program,
+    /// Whether the entries of the program's vDSO lead to the image.
+    redirected: bool,
 }
 
 /// The tracing side.
@@ -301,10 +410,10 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn enter(&self, notification: &Notification, program: &Program) {
+    fn enter(&self, Session { notification, program, redirected }: &Session) {
         let _session = lock(&self.gate.session);
         *lock(&self.gate.traced) = Some(notification.tid);
-        let result = self.namespace.entrance.enter_traced(&self.listener, notification, || {
+        let result = self.namespace.entrance.enter_traced(&self.listener, notification, *redirected, || {
             // From here on the thread's next execution is a new one.
             *lock(&self.gate.traced) = None;
         });

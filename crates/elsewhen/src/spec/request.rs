@@ -1,9 +1,10 @@
 //! What was asked of a namespace: pure data, per family of clocks.
 
 use super::{Clocks, Family, GrammarError, Rate};
-use elsewhen_vdso::page::NAME_MAX;
+use elsewhen_vdso::page::{Identity, NAME_MAX};
 use elsewhen_vdso::surface::Reach;
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 /// Where the clocks of a new namespace are to be and how fast they run, or what to change of a live one.
 ///
@@ -16,6 +17,8 @@ pub struct Spec {
     adjustable: bool,
     settable: bool,
     files: bool,
+    persistent: bool,
+    smooth: Option<Duration>,
 }
 
 /// Where a clock is put.
@@ -25,6 +28,8 @@ pub(crate) enum Position {
     At { realtime_ns: i64 },
     /// This far from the host's clock.
     Offset { ns: i64 },
+    /// This far from where it is.
+    By { ns: i64 },
 }
 
 /// How fast a clock runs.
@@ -34,6 +39,8 @@ pub(crate) enum Pace {
     Rate(Rate),
     /// Not at all.
     Frozen,
+    /// At the host's pace where it stands still, else as it does.
+    Thawed,
 }
 
 impl Spec {
@@ -60,6 +67,15 @@ impl Spec {
         self
     }
 
+    /// Moves clocks from where they are. REALTIME can be set back, the others cannot.
+    #[must_use]
+    pub fn by(mut self, clocks: impl Into<Clocks>, distance: SignedDuration) -> Self {
+        let limit = if distance.is_negative() { i64::MIN } else { i64::MAX };
+        let ns = i64::try_from(distance.as_nanos()).unwrap_or(limit);
+        self.each(clocks.into(), |family| family.0 = Some(Position::By { ns }));
+        self
+    }
+
     /// Runs every clock at a rate. A rate that differs between clocks breaks programs that use several, so this is
     /// what is usually wanted.
     #[must_use]
@@ -82,13 +98,39 @@ impl Spec {
         self
     }
 
-    /// Lets clocks run at the host's pace again.
+    /// Lets clocks that stand still go on, at the host's pace; others run as they do.
     #[must_use]
-    pub fn thaw(self, clocks: impl Into<Clocks>) -> Self {
-        self.rate_of(clocks, Rate::ONE)
+    pub fn thaw(mut self, clocks: impl Into<Clocks>) -> Self {
+        self.each(clocks.into(), |family| family.1 = Some(Pace::Thawed));
+        self
     }
 
-    /// Names the namespace.
+    /// Spreads a change of position over some time of the host's, in which the clock runs faster or slower, instead of
+    /// making it at once. Only for a namespace that exists: a new one has nothing to be smooth from.
+    #[must_use]
+    pub const fn smooth(mut self, duration: Duration) -> Self {
+        self.smooth = Some(duration);
+        self
+    }
+
+    /// Keeps a named namespace until it is removed, also without members.
+    #[must_use]
+    pub const fn persistent(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
+    pub(crate) const fn smoothness(&self) -> Option<Duration> {
+        self.smooth
+    }
+
+    /// What the page of a new namespace begins with.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        let (name, persistent) = (self.name().unwrap_or(""), self.persistent);
+        Identity { name, reach: self.reach(), persistent, seed: elsewhen_linux::process::random() }
+    }
+
+    /// Names the namespace, by which other processes of the same user find it.
     ///
     /// # Errors
     /// Where the name is not 1 to 32 letters, digits, `.`, `_` or `-`, the first a letter or digit.

@@ -1,0 +1,227 @@
+//! Namespaces as tables and as JSON.
+
+use crate::args::{List, Show, Watch};
+use crate::namespaces::{self, offset};
+use crate::{NOTHING, fail, print, request};
+use elsewhen::{ClockStatus, Namespace, Status, Timestamp};
+use elsewhen_linux::process;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+const COLUMNS: [&str; 7] = ["NAME", "MEMBERS", "REALTIME", "OFFSET", "RATE", "PID", "COMMAND"];
+
+/// `elsewhen ls`
+pub(crate) fn list(list: &List) -> ExitCode {
+    let columns = match columns(list.columns.as_deref()) {
+        Ok(columns) => columns,
+        Err(message) => return fail(&message),
+    };
+    let all = match Status::all() {
+        Ok(all) => all,
+        Err(error) => return fail(&error.to_string()),
+    };
+    if list.json {
+        let rows: Vec<Value> = all.iter().map(|status| json_row(status, &columns)).collect();
+        return print(format!("{:#}\n", json!({ "namespaces": rows })).as_bytes());
+    }
+    print(table(&all, &columns, !list.noheadings).as_bytes())
+}
+
+fn columns(asked: Option<&str>) -> Result<Vec<&'static str>, String> {
+    let Some(asked) = asked else { return Ok(COLUMNS.to_vec()) };
+    let known = |name: &str| COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name.trim()));
+    let unknown = |name: &str| format!("there is no column {name:?}; there are {}", COLUMNS.join(", "));
+    asked.split(',').map(|name| known(name).ok_or_else(|| unknown(name))).collect()
+}
+
+fn cell(status: &Status, column: &str) -> String {
+    match column {
+        "NAME" if status.name.is_empty() => "-".into(),
+        "NAME" => status.name.clone(),
+        "MEMBERS" => status.members.len().to_string(),
+        "REALTIME" => date(status.clocks[0].member_ns),
+        "OFFSET" => seconds(offset(status)),
+        "RATE" => rate(&status.clocks[0]),
+        "PID" => status.members.first().map_or("-".into(), u32::to_string),
+        _ => status.members.first().map_or("-".into(), |pid| process::command_of(*pid)),
+    }
+}
+
+fn json_row(status: &Status, columns: &[&str]) -> Value {
+    let value = |column: &str| match column {
+        "NAME" => json!((!status.name.is_empty()).then_some(&status.name)),
+        "MEMBERS" => json!(status.members.len()),
+        "OFFSET" => json!(offset(status) as f64 / 1e9),
+        "RATE" => json!(status.clocks[0].rate),
+        "PID" => json!(status.members.first()),
+        "COMMAND" => json!(status.members.first().map(|pid| process::command_of(*pid))),
+        _ => json!(cell(status, column)),
+    };
+    Value::Object(columns.iter().map(|column| (column.to_lowercase(), value(column))).collect())
+}
+
+/// Columns as wide as their widest cell; the last is not padded.
+fn table(all: &[Status], columns: &[&str], headings: bool) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    if headings {
+        rows.push(columns.iter().map(|column| (*column).to_owned()).collect());
+    }
+    rows.extend(all.iter().map(|status| columns.iter().map(|column| cell(status, column)).collect()));
+    let widths: Vec<usize> =
+        (0..columns.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += cells.join(" ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// `elsewhen show`
+pub(crate) fn show(show: &Show) -> ExitCode {
+    let found = match show.target.parse() {
+        Ok(pid) => Status::of_member(pid),
+        Err(_) => Namespace::open(&show.target).map(|namespace| Some(namespace.status())),
+    };
+    let status = match found {
+        Ok(Some(status)) => status,
+        Ok(None) => {
+            if show.json {
+                print(b"null\n");
+            }
+            eprintln!("elsewhen: process {} is in no namespace: its time is the host's", show.target);
+            return ExitCode::from(NOTHING);
+        }
+        Err(error) => return fail(&error.to_string()),
+    };
+    if show.json { print(format!("{:#}\n", as_json(&status)).as_bytes()) } else { print(as_text(&status).as_bytes()) }
+}
+
+fn as_json(status: &Status) -> Value {
+    let clock = |clock: &ClockStatus| {
+        let ahead = clock.ahead.map(|(ns, rate)| json!({ "in": ns as f64 / 1e9, "rate": rate }));
+        let value = json!({
+            "host": clock.host_ns as f64 / 1e9,
+            "member": clock.member_ns as f64 / 1e9,
+            "host_ns": clock.host_ns,
+            "member_ns": clock.member_ns,
+            "offset_ns": clock.offset_ns(),
+            "rate": clock.rate,
+            "frozen": clock.rate == 0.0,
+            "change_ahead": ahead,
+        });
+        (clock.family.name().to_owned(), value)
+    };
+    let members: Vec<Value> =
+        status.members.iter().map(|pid| json!({ "pid": pid, "command": process::command_of(*pid) })).collect();
+    json!({
+        "name": (!status.name.is_empty()).then_some(&status.name),
+        "realtime": date(status.clocks[0].member_ns),
+        "clocks": status.clocks.iter().map(clock).collect::<serde_json::Map<_, _>>(),
+        "prepared_for": prepared(status),
+        "settable": status.settable,
+        "files": if status.files_follow { "follow" } else { "real" },
+        "members": members,
+    })
+}
+
+/// The changes that members are prepared for.
+fn prepared(status: &Status) -> Vec<String> {
+    let mut names = vec!["realtime".to_owned()];
+    names.extend(status.adjustable.iter().map(|family| family.name().to_owned()));
+    if status.rate_adjustable {
+        names.push("rate".into());
+    }
+    names
+}
+
+fn as_text(status: &Status) -> String {
+    let mut text = format!("name       {}\n", if status.name.is_empty() { "-" } else { &status.name });
+    for clock in &status.clocks {
+        let reading =
+            if clock.family == elsewhen::Family::Realtime { date(clock.member_ns) } else { plain(clock.member_ns) };
+        let _ = write!(
+            text,
+            "{:10} {reading}  {} from the host, {}",
+            clock.family.name(),
+            seconds(clock.offset_ns()),
+            words(clock)
+        );
+        if let Some((ns, rate)) = clock.ahead {
+            let _ = write!(text, ", in {:.3} s rate {}", ns as f64 / 1e9, short(rate));
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "prepared   {}", prepared(status).join(", "));
+    let _ = writeln!(text, "settable   {}", if status.settable { "yes" } else { "no" });
+    let _ = writeln!(text, "files      {}", if status.files_follow { "follow" } else { "real" });
+    let _ = writeln!(text, "members    {}", status.members.len());
+    for pid in &status.members {
+        let _ = writeln!(text, "  {pid:7}  {}", process::command_of(*pid));
+    }
+    text
+}
+
+/// `elsewhen watch`
+pub(crate) fn watch(watch: &Watch) -> ExitCode {
+    let interval = match request::positive("--interval", &watch.interval) {
+        Ok(interval) if !interval.is_zero() => interval,
+        Ok(_) => return fail("--interval: 0 is no time between two looks"),
+        Err(error) => return fail(&error.to_string()),
+    };
+    let on_terminal = std::io::stdout().is_terminal();
+    let mut looks = 0;
+    loop {
+        let found = match watch.names.is_empty() {
+            true => Status::all(),
+            false => watch.names.iter().map(|name| Ok(namespaces::open(name)?.status())).collect(),
+        };
+        let all = match found {
+            Ok(all) => all,
+            Err(error) => return fail(&error.to_string()),
+        };
+        let mut text = String::new();
+        if on_terminal {
+            // Home, and clear to the end.
+            text += "\x1b[H\x1b[J";
+        }
+        text += &table(&all, &["NAME", "MEMBERS", "REALTIME", "OFFSET", "RATE"], on_terminal || looks == 0);
+        let _ = print(text.as_bytes());
+        looks += 1;
+        if watch.count.is_some_and(|count| looks >= count) {
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(interval);
+    }
+}
+
+/// RFC 3339 with milliseconds, in UTC.
+fn date(ns: i64) -> String {
+    let ms = ns.div_euclid(1_000_000);
+    Timestamp::from_millisecond(ms).map_or_else(|_| plain(ns), |date| format!("{date:.3}"))
+}
+
+fn plain(ns: i64) -> String {
+    format!("{:.3} s", ns as f64 / 1e9)
+}
+
+fn seconds(ns: i64) -> String {
+    format!("{:+.3}s", ns as f64 / 1e9)
+}
+
+fn rate(clock: &ClockStatus) -> String {
+    if clock.rate == 0.0 { "frozen".into() } else { short(clock.rate) }
+}
+
+fn words(clock: &ClockStatus) -> String {
+    if clock.rate == 0.0 { "frozen".into() } else { format!("rate {}", short(clock.rate)) }
+}
+
+/// As few digits as tell it from others, at most nine.
+fn short(rate: f64) -> String {
+    let text = format!("{rate:.9}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,686 @@
+//! Entering a running process, leaving it, and changing its page: `setns(2)` without `execve(2)`.
+//!
+//! All threads are stopped, wherever they are. One of them is sent through a stub in the unused end of its vDSO into the
+//! image, which takes over `SIGSYS`, loads the filter and changes the page; meanwhile the entries of the vDSO are
+//! redirected. The page is one that changes nothing until the last step, which is one system call: before it the process
+//! lives in the host's time, after it in the namespace's. If this process dies on the way, all threads go on, the one in
+//! the stub finishes by itself, and the process has its clocks of one side or the other.
+//!
+//! Threads that a stop has interrupted in a wait make their call again, through the filter; so waits that had begun before
+//! are translated too.
+
+use crate::attach_stub;
+use crate::enter::Entrance;
+use crate::error::{Error, Result, Step};
+use crate::filter::Filter;
+use crate::halt::{Halt, Halted};
+use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
+use crate::redirect::{HostVdso, Patch, Terms};
+use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
+use crate::seccomp::{Call, Listener};
+use crate::stub::boot_bytes;
+use crate::trace::Registers;
+use elsewhen_vdso::image;
+use elsewhen_vdso::page::PAGE_SIZE;
+use elsewhen_vdso::state::{
+    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ENTER, ERRAND_SWITCH, Errand, State, Timer, WIPED_SIZE,
+};
+use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::io;
+use std::mem::offset_of;
+use std::time::{Duration, Instant};
+
+/// How long a step of a process that is being entered is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const SIGSYS: u64 = 1 << 30;
+const NO_SYSTEM_CALL: u64 = u64::MAX;
+
+const ERESTARTSYS: i64 = -512;
+const ERESTARTNOINTR: i64 = -513;
+const ERESTARTNOHAND: i64 = -514;
+const ERESTART_RESTARTBLOCK: i64 = -516;
+const EINTR: i64 = -4;
+const SYS_IO_PGETEVENTS: i64 = 333;
+
+/// Which namespace a process changes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What its supervisor finds the page by: 1 for the one of its tree, else an inode; `None` for none.
+    pub page: Option<u64>,
+    /// What that namespace can do.
+    pub reach: Reach,
+    /// `BELONGS_*` of the state.
+    pub belongs: u64,
+    /// Whether durations run at another pace there than where the process comes from.
+    pub paced: bool,
+}
+
+/// What is known of a process with regard to namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It has never been in one.
+    Never,
+    /// It has left one; filter and handler are still there.
+    Left,
+    /// It is in one.
+    Member,
+}
+
+/// Looks at a process.
+///
+/// # Errors
+/// Where it is gone, or its memory may not be read.
+pub fn membership(pid: u32) -> Result<Membership> {
+    let memory = RemoteMemory::open(Tid(pid))?;
+    if !crate::probe::is_redirected(Tid(pid))? {
+        return Ok(Membership::Never);
+    }
+    Ok(match terms(&memory).map(|terms| terms.belongs) {
+        Some(BELONGS_TO_HOST) => Membership::Left,
+        Some(_) => Membership::Member,
+        None => Membership::Never,
+    })
+}
+
+/// What the state of a process says of its namespace; `None` where it has none.
+pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
+    let reach = |offset| state_word(memory, offset).map(Reach::from_bits);
+    Some(Terms {
+        reach: reach(offset_of!(State, reach))?,
+        filtered: reach(offset_of!(State, filtered))?,
+        belongs: state_word(memory, offset_of!(State, belongs))?,
+    })
+}
+
+fn state_word(memory: &RemoteMemory, offset: usize) -> Option<u64> {
+    let mut word = [0; 8];
+    memory.read(RemoteAddr(STATE_ADDRESS + offset as u64), &mut word).ok()?;
+    Some(u64::from_le_bytes(word))
+}
+
+/// A process that is not a member yet becomes one.
+///
+/// `serve` is given the listener at which the process announces its calls, and whether it is on its way into the namespace.
+/// It must begin to answer, as a supervisor does: a process that could not be entered still announces its executions,
+/// and all of them are to be resumed.
+///
+/// # Errors
+/// Where the process cannot be entered: the reason. Its clocks are the host's as before then.
+pub fn enter(
+    entrance: &Entrance,
+    pid: u32,
+    destination: Destination,
+    serve: impl FnOnce(Listener, bool) -> io::Result<()> + Send,
+) -> Result<()> {
+    let patch = HostVdso::of_this_process()?.patch_running()?;
+    examine(pid)?;
+    in_thread(|| {
+        let mut halted = Halted::stop(pid)?;
+        let memory = RemoteMemory::open(Tid(pid))?;
+        let vdso = vdso_of(pid)?;
+        check(&halted, &memory)?;
+        patch.prepare(&memory, vdso)?;
+        let mut session =
+            Session { entrance, patch: &patch, memory: &memory, vdso, destination, worker: choose(&halted) };
+        let (resumed, listener) = session.begin(&mut halted)?;
+        let prepared = session.prepare(&listener, &mut halted, &resumed);
+        serve(listener, prepared.is_ok()).step(|| "start the supervisor".into())?;
+        let entered = prepared.and_then(|()| finished(&memory, pid));
+        if let Err(error) = entered {
+            // Fails only where the process is gone.
+            let _ = patch.restore(&memory, vdso);
+            for (at, halt) in halted.threads.iter().enumerate() {
+                if at != session.worker {
+                    let _ = halt.set_mask(halt.mask);
+                }
+            }
+            return Err(error);
+        }
+        settle_others(&mut halted, session.worker, destination.paced);
+        halted.release();
+        Ok(())
+    })
+    // The session has ended, and with it every trace.
+    .inspect_err(|_| in_thread(|| clean(&patch, pid)).unwrap_or(()))
+}
+
+/// Removes what has been added to the vDSO of a process that could not be entered.
+fn clean(patch: &Patch, pid: u32) -> Result<()> {
+    let vdso = vdso_of(pid)?;
+    for _ in 0..100 {
+        let halted = Halted::stop(pid)?;
+        let memory = RemoteMemory::open(Tid(pid))?;
+        if !patch.is_applied(&memory, vdso) {
+            return Ok(());
+        }
+        if halted.threads.iter().all(|halt| !patch.is_added(vdso, halt.registers.rip)) {
+            patch.restore(&memory, vdso)?;
+            return patch.remove(&memory, vdso);
+        }
+        drop(halted);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// A process on its way in.
+struct Session<'a> {
+    entrance: &'a Entrance,
+    patch: &'a Patch,
+    memory: &'a RemoteMemory,
+    vdso: RemoteAddr,
+    destination: Destination,
+    /// The thread that does the work, by its place.
+    worker: usize,
+}
+
+impl Session<'_> {
+    /// Sends the worker into the stub, until it has loaded the filter that announces. Returns where it will go on and
+    /// the listener.
+    fn begin(&mut self, halted: &mut Halted) -> Result<(Registers, Listener)> {
+        let pid = halted.pid();
+        let worker = &mut halted.threads[self.worker];
+        worker.leave_sequence(self.memory)?;
+        let (registers, mask) = (worker.registers, worker.mask);
+        let mut resumed = settled(worker, pid, self.destination.paced);
+        resumed.rip = self.patch.moved(self.vdso, resumed.rip).unwrap_or(resumed.rip);
+        let stub = self.patch.stub(self.vdso);
+        let parameters = attach_stub::parameters(&resumed, mask, Filter::announcing().instructions(), stub);
+        self.memory.write(stub.plus(attach_stub::at_parameters()), &parameters)?;
+        let sent = worker.set_mask(u64::MAX).and_then(|()| worker.set_registers(at_address(registers, stub.0)));
+        if let Err(error) = sent {
+            let _ = worker.set_mask(mask);
+            return Err(error);
+        }
+        Ok((resumed, load_filter(worker, pid)?))
+    }
+
+    /// Gives the process what it asks for, and prepares everything that is to be ready when the page changes.
+    fn prepare(&mut self, listener: &Listener, halted: &mut Halted, resumed: &Registers) -> Result<()> {
+        let pid = halted.pid();
+        halted.threads[self.worker].go_on()?;
+        answer_image(listener, self.entrance)?;
+        let notification = heard(listener)?;
+        let prepared = match notification.call {
+            Call::SetFs { base: WORD_ATTACH, extra: 1 } => self.place(halted, resumed, notification.fourth),
+            _ => Err(Error::refused(format!("process {pid} could not map the image or its state"))),
+        };
+        match &prepared {
+            Ok(()) => listener.succeed(&notification)?,
+            Err(_) => listener.fail(&notification, libc::EPERM)?,
+        };
+        prepared
+    }
+
+    /// Fills in the state and redirects the entries, while the page changes nothing.
+    fn place(&self, halted: &mut Halted, resumed: &Registers, listener: u64) -> Result<()> {
+        let Destination { reach, belongs, .. } = self.destination;
+        let boot = self.patch.boot(self.vdso, &Terms { reach, filtered: reach, belongs });
+        self.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot_bytes(boot))?;
+        let mask = halted.threads[self.worker].mask & !SIGSYS;
+        put_errand(self.memory, ERRAND_ENTER, self.destination, None, listener, resumed, mask)?;
+        note_blocked(self.memory, halted)?;
+        note_timers(self.memory, halted.pid())?;
+        for (at, halt) in halted.threads.iter().enumerate() {
+            if at != self.worker && halt.mask & SIGSYS != 0 {
+                halt.set_mask(halt.mask & !SIGSYS)?;
+            }
+        }
+        redirect(self.patch, self.memory, self.vdso, halted, self.worker)
+    }
+}
+
+/// A process that is, or was, a member changes to another namespace, or to none.
+///
+/// # Errors
+/// Where it cannot: the reason. It goes on as before then.
+pub fn switch(entrance: &Entrance, pid: u32, destination: Destination) -> Result<()> {
+    in_thread(|| {
+        let patch = entrance.patch();
+        let mut halted = Halted::stop(pid)?;
+        let memory = RemoteMemory::open(Tid(pid))?;
+        let vdso = vdso_of(pid)?;
+        if !patch.is_applied(&memory, vdso) {
+            return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
+        }
+        let at = choose(&halted);
+        let worker = &mut halted.threads[at];
+        worker.leave_sequence(&memory)?;
+        let (registers, mask) = (settled(worker, pid, false), worker.mask);
+        let mut resumed = registers;
+        resumed.rip = patch.moved(vdso, registers.rip).unwrap_or(registers.rip);
+        let prepared = terms(&memory).map_or(Reach::from_bits(0), |terms| terms.filtered);
+        let more = (destination.page.is_some() && !prepared.covers(destination.reach)).then_some(destination.reach);
+        let leaves = destination.page.is_none();
+        put_errand(&memory, ERRAND_SWITCH, destination, more, u64::MAX, &resumed, mask)?;
+        if !leaves {
+            // The page that the process has changes nothing.
+            redirect(patch, &memory, vdso, &mut halted, at)?;
+        }
+        let worker = &mut halted.threads[at];
+        let begun = worker.set_mask(u64::MAX).and_then(|()| {
+            worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE))?;
+            worker.go_on()
+        });
+        if let Err(error) = begun {
+            let _ = worker.set_mask(mask);
+            let _ = worker.set_registers(registers);
+            return Err(error);
+        }
+        let result = finished(&memory, pid);
+        if leaves == result.is_ok() {
+            patch.restore(&memory, vdso)?;
+        }
+        result?;
+        settle_others(&mut halted, at, destination.paced);
+        halted.release();
+        Ok(())
+    })
+}
+
+/// Runs a session in a thread of its own, with whose end the kernel ends what is left of the session.
+fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("elsewhen-attach".into()).spawn_scoped(scope, session);
+        thread.step(|| "start a thread".into())?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Refuses what cannot be entered, before anything is touched.
+fn examine(pid: u32) -> Result<()> {
+    if pid == std::process::id() {
+        return Err(Error::refused("a process cannot enter itself: start it with `elsewhen run`"));
+    }
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    if field("Kthread:") == Some("1") || std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_missing) {
+        return Err(Error::refused(format!("process {pid} is a thread of the kernel, or has ended")));
+    }
+    if field("Tgid:").is_some_and(|leader| leader.parse() != Ok(pid)) {
+        return Err(Error::refused(format!("{pid} is a thread of process {}", field("Tgid:").unwrap_or("?"))));
+    }
+    if field("Seccomp:").is_some_and(|mode| mode != "0") {
+        return Err(Error::refused(format!(
+            "process {pid} has a seccomp filter, which may forbid what entering it takes; start it with `elsewhen run`"
+        )));
+    }
+    Ok(())
+}
+
+fn is_missing(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Refuses what cannot be entered, now that it stands still.
+fn check(halted: &Halted, memory: &RemoteMemory) -> Result<()> {
+    /// `__USER_CS`.
+    const USER_CS_64: u64 = 0x33;
+    let pid = halted.pid();
+    if halted.threads.iter().any(|halt| halt.registers.cs != USER_CS_64) {
+        return Err(Error::refused(format!("process {pid} runs a 32-bit program")));
+    }
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).step(|| format!("look at process {pid}"))?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    for line in maps.lines() {
+        let Some((start, end)) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')) else { continue };
+        let (Some(start), Some(end)) = (number(start), number(end)) else { continue };
+        if start < IMAGE_ADDRESS + image_len() && end > STATE_ADDRESS {
+            return Err(Error::refused(format!(
+                "process {pid} has mapped {start:#x} to {end:#x}, where a member's page and image go"
+            )));
+        }
+    }
+    // What is written to code must be allowed.
+    let vdso = vdso_of(pid)?;
+    let mut byte = [0];
+    memory.read(vdso, &mut byte)?;
+    memory.write(vdso, &byte)
+}
+
+/// The thread that does the work: the first, if it is there.
+fn choose(halted: &Halted) -> usize {
+    halted.threads.iter().position(|halt| halt.tid.0 == halted.pid()).unwrap_or(0)
+}
+
+fn vdso_of(pid: u32) -> Result<RemoteAddr> {
+    AuxVector::of(Tid(pid))?.vdso.ok_or_else(|| Error::refused(format!("process {pid} has no vDSO")))
+}
+
+/// Registers of a thread that is to execute something else, and in no system call.
+const fn at_address(mut registers: Registers, rip: u64) -> Registers {
+    registers.rip = rip;
+    registers.orig_rax = NO_SYSTEM_CALL;
+    registers
+}
+
+/// The registers with which a thread goes on that is sent elsewhere first: the kernel will not restart its call for it.
+fn settled(halt: &Halt, pid: u32, paced: bool) -> Registers {
+    const SYS_RESTART: u64 = libc::SYS_restart_syscall as u64;
+    let mut registers = again(halt, pid, paced).unwrap_or(halt.registers);
+    if registers.orig_rax as i64 >= 0 {
+        match registers.rax as i64 {
+            ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => {
+                registers.rax = registers.orig_rax;
+                registers.rip -= 2;
+            }
+            ERESTART_RESTARTBLOCK => {
+                registers.rax = SYS_RESTART;
+                registers.rip -= 2;
+            }
+            _ => {}
+        }
+    }
+    registers.orig_rax = NO_SYSTEM_CALL;
+    registers
+}
+
+/// The registers of a thread whose interrupted call is to be made again from its beginning, though the kernel would
+/// continue it by the old clock, or end it with EINTR. `None` where what the kernel does is right.
+fn again(halt: &Halt, pid: u32, paced: bool) -> Option<Registers> {
+    let mut registers = halt.registers;
+    let (number, result) = (registers.orig_rax as i64, registers.rax as i64);
+    // The gate's own calls are looked at by whoever wakes waits.
+    if number < 0 || (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&registers.rip) {
+        return None;
+    }
+    let anew = match result {
+        ERESTART_RESTARTBLOCK => match number {
+            libc::SYS_futex => paced || !matches!(registers.rsi & 0x7f, 0),
+            _ => paced,
+        },
+        // A stop ends these as a signal does, which no program expects of nothing.
+        EINTR => {
+            matches!(
+                number,
+                libc::SYS_epoll_wait
+                    | libc::SYS_epoll_pwait
+                    | libc::SYS_epoll_pwait2
+                    | libc::SYS_rt_sigtimedwait
+                    | libc::SYS_semtimedop
+                    | libc::SYS_semop
+                    | libc::SYS_io_getevents
+                    | SYS_IO_PGETEVENTS
+            ) && !is_signalled(pid, halt)
+        }
+        _ => false,
+    };
+    anew.then(|| {
+        registers.rax = number as u64;
+        registers.rip -= 2;
+        registers.orig_rax = NO_SYSTEM_CALL;
+        registers
+    })
+}
+
+/// Whether a signal waits for a thread that it does not block.
+fn is_signalled(pid: u32, halt: &Halt) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/task/{}/status", halt.tid.0)) else { return true };
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    };
+    (set("SigPnd:") | set("ShdPnd:")) & !halt.mask != 0
+}
+
+/// Has every thread but one make its interrupted wait again, where that is needed.
+fn settle_others(halted: &mut Halted, worker: usize, paced: bool) {
+    let pid = halted.pid();
+    for (at, halt) in halted.threads.iter_mut().enumerate() {
+        if at != worker
+            && let Some(registers) = again(halt, pid, paced)
+        {
+            // Fails only where the thread has been killed.
+            let _ = halt.set_registers(registers);
+        }
+    }
+}
+
+/// Redirects the entries, and sends threads that are in the displaced instructions, or in a handler of a signal that came
+/// there, to where these are now.
+fn redirect(patch: &Patch, memory: &RemoteMemory, vdso: RemoteAddr, halted: &mut Halted, worker: usize) -> Result<()> {
+    for (at, halt) in halted.threads.iter_mut().enumerate() {
+        for place in interrupted_places(memory, halt, |rip| patch.moved(vdso, rip).is_some()) {
+            let mut word = [0; 8];
+            memory.read(place, &mut word)?;
+            if let Some(moved) = patch.moved(vdso, u64::from_le_bytes(word)) {
+                memory.write(place, &moved.to_le_bytes())?;
+            }
+        }
+        if at == worker {
+            continue;
+        }
+        if let Some(moved) = patch.moved(vdso, halt.registers.rip) {
+            let mut registers = halt.registers;
+            registers.rip = moved;
+            halt.set_registers(registers)?;
+        }
+        if patch.is_displaced(vdso, halt.registers.rip) {
+            return Err(Error::refused(format!("thread {} is within an instruction", halt.tid.0)));
+        }
+    }
+    patch.redirect(memory, vdso)
+}
+
+/// Where on a thread's stacks the frames of signals keep instruction pointers for which `is_sought` holds.
+fn interrupted_places(memory: &RemoteMemory, halt: &Halt, is_sought: impl Fn(u64) -> bool) -> Vec<RemoteAddr> {
+    /// How much of a stack is searched, and how many stacks: handlers run near its end.
+    const DEPTH: usize = 128 << 10;
+    const STACKS: usize = 4;
+    /// From the instruction pointer in a frame, in words: the stack pointer, flags, and segments.
+    const GREGS_RSP: isize = -1;
+    const GREGS_FLAGS: usize = 1;
+    const GREGS_SEGMENTS: usize = 2;
+    let mut places = Vec::new();
+    let mut stacks = vec![halt.registers.rsp & !7];
+    let mut searched = 0;
+    while let Some(start) = stacks.pop() {
+        searched += 1;
+        let bytes = read_up_to(memory, RemoteAddr(start), DEPTH);
+        let word = |at: usize| {
+            bytes
+                .get(8 * at..8 * at + 8)
+                .map_or(0, |word| word.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+        };
+        for at in 1..bytes.len() / 8 {
+            // The code segment of 64-bit programs, and the bit of the flags that is always set.
+            let is_frame = word(at + GREGS_SEGMENTS) & 0xffff == 0x33
+                && word(at + GREGS_FLAGS) & !0x3f_ffff == 0
+                && word(at + GREGS_FLAGS) & 2 != 0;
+            if !is_frame {
+                continue;
+            }
+            if is_sought(word(at)) {
+                places.push(RemoteAddr(start + 8 * at as u64));
+            }
+            let stack = word(at.wrapping_add_signed(GREGS_RSP)) & !7;
+            let known = (start..start + bytes.len() as u64).contains(&stack);
+            if !known && stack != 0 && searched + stacks.len() < STACKS {
+                stacks.push(stack);
+            }
+        }
+    }
+    places
+}
+
+/// What can be read from an address on, up to a length.
+fn read_up_to(memory: &RemoteMemory, from: RemoteAddr, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let first = PAGE_SIZE - (from.0 % PAGE_SIZE as u64) as usize;
+    if memory.read(from, &mut bytes).is_ok() {
+        return bytes;
+    }
+    let mut end = 0;
+    let mut step = first;
+    while end < length {
+        step = step.min(length - end);
+        if memory.read(from.plus(end as u64), &mut bytes[end..end + step]).is_err() {
+            break;
+        }
+        end += step;
+        step = PAGE_SIZE;
+    }
+    bytes.truncate(end);
+    bytes
+}
+
+/// Follows the worker until it has loaded the filter, and takes a copy of its listener.
+fn load_filter(worker: &mut Halt, pid: u32) -> Result<Listener> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (number, result) = worker.next_call(end)?;
+        if number == libc::SYS_rt_sigprocmask as u64 || number == libc::SYS_close as u64 {
+            return Err(Error::refused(format!("process {pid} may load no filter")));
+        }
+        if number != libc::SYS_seccomp as u64 {
+            continue;
+        }
+        if let Ok(fd) = i32::try_from(result)
+            && fd >= 0
+        {
+            let raw = Pid::from_raw(pid as i32).ok_or_else(|| Error::refused(format!("{pid} is not a process id")))?;
+            let pidfd = pidfd_open(raw, PidfdFlags::empty()).step(|| format!("refer to process {pid}"))?;
+            let copy = pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty());
+            return Ok(Listener::new(copy.step(|| format!("take the listener of process {pid}"))?));
+        }
+        let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
+        match result.wrapping_neg() as i32 {
+            // The stub tries again with less.
+            libc::EINVAL | libc::EACCES => {}
+            libc::EBUSY => {
+                worker.go_on()?;
+                return Err(Error::refused(format!(
+                    "process {pid} is under another seccomp listener (of a container engine, or another elsewhen)"
+                )));
+            }
+            _ => {
+                worker.go_on()?;
+                return Err(Error::new(format!("load a filter in process {pid}"), error));
+            }
+        }
+    }
+}
+
+/// The next announcement, which must come soon.
+fn heard(listener: &Listener) -> Result<crate::seccomp::Notification> {
+    listener
+        .wait_for(PATIENCE)?
+        .ok_or_else(|| Error::refused("the process ended, or does not go on, while it was being entered"))
+}
+
+/// Gives the process the image.
+fn answer_image(listener: &Listener, entrance: &Entrance) -> Result<()> {
+    let notification = heard(listener)?;
+    match listener.give(&notification, entrance.image())? {
+        Some(fd) => listener.succeed_with(&notification, fd.into()).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn put_errand(
+    memory: &RemoteMemory,
+    kind: u64,
+    destination: Destination,
+    more: Option<Reach>,
+    listener: u64,
+    registers: &Registers,
+    mask: u64,
+) -> Result<()> {
+    let more = more.map_or(0, |reach| reach.to_bits() + 1);
+    let page = destination.page.unwrap_or(0);
+    let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, listener, 0, 0, mask];
+    words.extend(attach_stub::words(registers));
+    assert_eq!(8 * words.len(), size_of::<Errand>(), "an errand as the image reads it");
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    memory.write(RemoteAddr(STATE_ADDRESS + offset_of!(State, wiped.errand) as u64), &bytes)
+}
+
+/// Waits until the errand is done, and returns what it came to.
+fn finished(memory: &RemoteMemory, pid: u32) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(2);
+    loop {
+        match state_word(memory, offset_of!(State, wiped.errand.done)) {
+            Some(1) => break,
+            Some(_) if Instant::now() < end => {}
+            _ => return Err(Error::refused(format!("process {pid} ended, or does not go on"))),
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_micros(100));
+    }
+    let result = state_word(memory, offset_of!(State, wiped.errand.result)).unwrap_or(0) as i64;
+    if result < 0 {
+        let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
+        return Err(Error::new(format!("load the filter or map the page in process {pid}"), error));
+    }
+    Ok(())
+}
+
+/// Remembers which threads block `SIGSYS`, as the program sees it.
+fn note_blocked(memory: &RemoteMemory, halted: &Halted) -> Result<()> {
+    let blocking = halted.threads.iter().filter(|halt| halt.mask & SIGSYS != 0);
+    let bases: Vec<u8> = blocking
+        .flat_map(|halt| match halt.registers.fs_base {
+            0 => (u64::from(halt.tid.0) | 1 << 63).to_le_bytes(),
+            base => base.to_le_bytes(),
+        })
+        .collect();
+    let state = RemoteAddr(STATE_ADDRESS);
+    memory.write(state.plus(State::BLOCKED as u64), &bases)?;
+    memory.write(state.plus(State::BLOCKED_COUNT as u64), &((bases.len() / 8) as u32).to_le_bytes())
+}
+
+/// Remembers the timers of the process (`timer_create(2)`).
+fn note_timers(memory: &RemoteMemory, pid: u32) -> Result<()> {
+    // A kernel without CONFIG_CHECKPOINT_RESTORE does not tell; what is armed then stays as it is.
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/timers")) else { return Ok(()) };
+    let timers = parse_timers(&text);
+    if timers.len() > State::TIMERS_MAX {
+        return Err(Error::refused(format!("process {pid} has {} timers", timers.len())));
+    }
+    let bytes: Vec<u8> = timers.iter().flat_map(|(id, clock)| Timer::found(*id, *clock)).collect();
+    let state = RemoteAddr(STATE_ADDRESS);
+    memory.write(state.plus(State::TIMERS as u64), &bytes)?;
+    memory.write(state.plus(State::TIMERS_ARMED as u64), &(timers.len() as u32).to_le_bytes())
+}
+
+/// Ids and clocks of `/proc/PID/timers`.
+fn parse_timers(text: &str) -> Vec<(i32, i32)> {
+    let mut timers = Vec::new();
+    let mut id = None;
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        match key {
+            "ID" => id = value.trim().parse().ok(),
+            "ClockID" => timers.extend(id.take().zip(value.trim().parse().ok())),
+            _ => {}
+        }
+    }
+    timers
+}
+
+/// Nobody's namespace: what a process that leaves changes to.
+impl Destination {
+    /// The host's time.
+    pub const HOST: Self = Self { page: None, reach: Reach::from_bits(0), belongs: BELONGS_TO_HOST, paced: false };
+
+    /// The namespace of the tree that its supervisor serves.
+    pub const fn tree(reach: Reach, paced: bool) -> Self {
+        Self { page: Some(1), reach, belongs: BELONGS_TO_TREE, paced }
+    }
+}
+
+// The page lies behind the state, and both are mapped at once.
+const _: () = assert!(STATE_ADDRESS + elsewhen_vdso::state::STATE_SIZE as u64 == PAGE_ADDRESS);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_word_about_timers_is_understood() {
+        let text = "ID: 1\nsignal: 60/00007fff86e452a8\nnotify: signal/pid.2634\nClockID: 0\nID: 3\nsignal: 0/0\nnotify: none/pid.7\nClockID: 1\n";
+        assert_eq!(parse_timers(text), [(1, 0), (3, 1)]);
+    }
+}

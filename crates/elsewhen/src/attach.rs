@@ -1,0 +1,110 @@
+//! Running processes that enter a namespace or leave it.
+
+use crate::error::{Error, Result};
+use crate::namespace::{Inner, wake};
+use crate::supervisor::Supervisor;
+use elsewhen_linux::attach::{self, Destination, Membership};
+use elsewhen_linux::enter::Entrance;
+use elsewhen_linux::remote::Tid;
+use elsewhen_linux::timers::Change;
+use elsewhen_linux::waiters::Members;
+use elsewhen_linux::{clock, probe};
+use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
+use elsewhen_vdso::page::{Map, Snapshot};
+use elsewhen_vdso::state::BELONGS_TO_PAGE;
+use elsewhen_vdso::transform::{RATE_ONE, Split};
+use std::sync::{Arc, PoisonError};
+
+/// The maps of the host.
+const HOST: [Map; TIMELINES] = [Map::Offset(Split { sec: 0, nsec: 0 }); TIMELINES];
+
+/// Lets a process enter; see [`Namespace::attach`](crate::Namespace::attach).
+pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
+    let maps = namespace.page.page().maps();
+    let paced = maps[Timeline::Monotonic as usize].to_pivot().after.mult != RATE_ONE;
+    match attach::membership(pid)? {
+        Membership::Member => {
+            return Err(Error::refused(format!(
+                "process {pid} is in a namespace already; change that with `elsewhen set`, or `elsewhen detach` first"
+            )));
+        }
+        Membership::Never => {
+            let destination = Destination::tree(namespace.reach, paced);
+            attach::enter(&namespace.entrance, pid, destination, |listener, entered| {
+                let thread = Supervisor::attend(Arc::clone(namespace), listener, entered)?;
+                namespace.attached.lock().unwrap_or_else(PoisonError::into_inner).push((pid, thread));
+                Ok(())
+            })?;
+        }
+        Membership::Left => attach::switch(&namespace.entrance, pid, again(namespace, pid, paced)?)?,
+    }
+    let page = namespace.page.page();
+    let change = Change { before: &HOST, after: &maps, paced_at_ns: clock::now(ClockId::Monotonic).0, counter: 0 };
+    wake(&Members::only(pid), change, page.begin().counter());
+    Ok(())
+}
+
+/// Where a process goes that has been a member before, by what its supervisor can find.
+fn again(namespace: &Inner, pid: u32, paced: bool) -> Result<Destination> {
+    let attached = namespace.attached.lock().unwrap_or_else(PoisonError::into_inner);
+    if attached.iter().any(|(attached, _)| *attached == pid) {
+        return Ok(Destination::tree(namespace.reach, paced));
+    }
+    if !namespace.page.is_named() {
+        return Err(Error::refused(format!(
+            "process {pid} has been in a namespace before, and its supervisor finds another one by name only: give it one"
+        )));
+    }
+    let page = Some(namespace.page.inode());
+    Ok(Destination { page, reach: namespace.reach, belongs: BELONGS_TO_PAGE, paced })
+}
+
+/// Lets a process leave; see [`Namespace::detach`](crate::Namespace::detach).
+pub(crate) fn detach(pid: u32) -> Result<()> {
+    match attach::membership(pid)? {
+        Membership::Member => {}
+        Membership::Left => return Err(Error::refused(format!("process {pid} has left its namespace already"))),
+        Membership::Never => return Err(Error::refused(format!("process {pid} is in no namespace"))),
+    }
+    let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
+    let page =
+        page.ok_or_else(|| Error::refused(format!("process {pid} has a page of another version of elsewhen")))?;
+    attach::switch(&Entrance::new()?, pid, Destination::HOST)?;
+    let paced_at_ns = clock::now(ClockId::Monotonic).0;
+    let change = Change { before: &page.maps, after: &HOST, paced_at_ns, counter: page.counter };
+    wake(&Members::only(pid), change, 0);
+    Ok(())
+}
+
+/// The process and all its descendants, parents first.
+///
+/// # Errors
+/// Where there is no such process.
+pub fn tree(pid: u32) -> Result<Vec<u32>> {
+    let mut tree = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = tree.get(at) {
+        let children = elsewhen_linux::process::children(*parent);
+        tree.extend(children);
+        at += 1;
+    }
+    if elsewhen_linux::process::exists(pid) {
+        Ok(tree)
+    } else {
+        Err(Error::not_found(format!("there is no process {pid}")))
+    }
+}
+
+/// The name of the namespace that a process is in: `None` where it is in none, empty where that has no name.
+///
+/// # Errors
+/// Where the process is gone, or may not be looked into.
+pub fn name_of(pid: u32) -> Result<Option<String>> {
+    if attach::membership(pid)? != Membership::Member {
+        return Ok(None);
+    }
+    let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
+    let page =
+        page.ok_or_else(|| Error::refused(format!("process {pid} has a page of another version of elsewhen")))?;
+    Ok(Some(String::from_utf8_lossy(&page.name).trim_end_matches('\0').to_owned()))
+}

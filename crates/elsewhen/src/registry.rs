@@ -1,0 +1,133 @@
+//! Where named namespaces are found: a folder of the user's with a file for each, which is its page.
+//!
+//! `$XDG_RUNTIME_DIR/elsewhen`; without that `/run/elsewhen` for root, and `/tmp/elsewhen-UID` for others.
+
+use crate::error::{Error, Result};
+use elsewhen_linux::page::{self, PageFile};
+use elsewhen_linux::waiters;
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `O_NOFOLLOW`.
+const NO_FOLLOW: i32 = 0o400_000;
+
+/// The folder, which exists when this returns, is the user's, and nobody else's business.
+///
+/// # Errors
+/// Where it cannot be made, or is not such a folder.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let user = elsewhen_linux::process::user();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = match (runtime, user) {
+        (Some(runtime), _) => runtime.join("elsewhen"),
+        (None, 0) => PathBuf::from("/run/elsewhen"),
+        (None, user) => PathBuf::from(format!("/tmp/elsewhen-{user}")),
+    };
+    let shown = folder.display();
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(Error::setup(format!("make the folder of named namespaces, {shown}: {error}")));
+        }
+        _ => {}
+    }
+    let metadata = fs::symlink_metadata(&folder).map_err(|error| Error::setup(format!("look at {shown}: {error}")))?;
+    if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o077 != 0 {
+        return Err(Error::setup(format!(
+            "{shown} is not a folder that only you can look into; remove it, or set XDG_RUNTIME_DIR"
+        )));
+    }
+    Ok(folder)
+}
+
+/// The names of all namespaces, in order, without those that nothing keeps any more.
+///
+/// # Errors
+/// As [`folder`].
+pub(crate) fn names() -> Result<Vec<String>> {
+    let folder = folder()?;
+    clean(&folder);
+    let mut names: Vec<String> = entries(&folder).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let found = fs::read_dir(folder).into_iter().flatten();
+    found.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| !name.starts_with('.'))
+}
+
+/// Removes namespaces that have neither members nor anyone who holds them, and were not made to stay.
+pub(crate) fn clean(folder: &Path) {
+    for name in entries(folder) {
+        // What cannot be removed, as another process has just done it, stays for the next time.
+        let _ = page::remove_unused(folder, &name, |file| is_persistent(file) || has_members(folder, &name));
+    }
+}
+
+fn is_persistent(file: &File) -> bool {
+    let mut bytes = vec![0; elsewhen_vdso::page::PAGE_SIZE];
+    let read = std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0);
+    // What is no page is not ours to remove.
+    read.is_err() || elsewhen_vdso::page::Snapshot::decode(&bytes).is_none_or(|page| page.persistent)
+}
+
+/// Whether a process maps the page of that name.
+fn has_members(folder: &Path, name: &str) -> bool {
+    let Ok(inode) = fs::metadata(folder.join(name)).map(|metadata| metadata.ino()) else { return false };
+    // Whatever device is shown for it: one too many keeps an entry for a while.
+    waiters::with_page().any(|(_, _, found)| found == inode)
+}
+
+/// Opens a namespace's page.
+///
+/// # Errors
+/// Where there is none of that name.
+pub(crate) fn open(name: &str) -> Result<PageFile> {
+    let folder = folder()?;
+    clean(&folder);
+    check(name)?;
+    PageFile::open_in(&folder, name).map_err(|error| match error.is_gone() {
+        true => Error::not_found(format!("there is no namespace {name:?}; see `elsewhen ls`")),
+        false => error.into(),
+    })
+}
+
+/// Refuses what is no name, and so might be a path.
+pub(crate) fn check(name: &str) -> Result<()> {
+    crate::spec::Spec::new().with_name(name).map(drop).map_err(Error::from)
+}
+
+/// The file of the page with an inode, for reading.
+pub(crate) fn by_inode(inode: u64) -> Option<File> {
+    let folder = folder().ok()?;
+    entries(&folder).find_map(|name| {
+        let file = File::options().read(true).custom_flags(NO_FOLLOW).open(folder.join(name)).ok()?;
+        (file.metadata().ok()?.ino() == inode).then_some(file)
+    })
+}
+
+/// The file of the page that a process maps, for reading.
+pub(crate) fn page_of_member(pid: u32) -> Option<File> {
+    by_inode(waiters::page_of(pid)?.1)
+}
+
+/// Removes a namespace; see [`Namespace::remove`](crate::Namespace::remove).
+pub(crate) fn remove(name: &str, force: bool) -> Result<()> {
+    let folder = folder()?;
+    clean(&folder);
+    check(name)?;
+    let missing = || Error::not_found(format!("there is no namespace {name:?}; see `elsewhen ls`"));
+    if force {
+        return fs::remove_file(folder.join(name)).map_err(|_| missing());
+    }
+    match page::remove_unused(&folder, name, |_| has_members(&folder, name)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::refused(format!(
+            "the namespace {name:?} has members, or a process holds it; see `elsewhen show`"
+        ))),
+        Err(error) if error.is_gone() => Err(missing()),
+        Err(error) => Err(error.into()),
+    }
+}
