@@ -335,6 +335,7 @@ impl State {
 
 impl Timer {
     /// The bytes of one that was armed, if it is, for a duration at the host's pace, before anybody kept book.
+    #[cfg(not(vdso_image))]
     pub fn found(id: i32, clock: i32) -> [u8; size_of::<Self>()] {
         let entry = TIMER_TAKEN | u64::from(id as u32 & 0x7fff_ffff) << 32 | u64::from(clock as u32);
         let mut bytes = [0; size_of::<Self>()];
