@@ -151,6 +151,8 @@ fn hooks(bytes: &[u8]) -> String {
             symbol.value
         );
     }
+    let remote = elf.function("elsewhen_remote").expect("it has just been found");
+    source += &format!("/// Bytes of `elsewhen_remote`.\npub const REMOTE_LEN: u64 = {:#x};\n", remote.size);
     source
 }
 

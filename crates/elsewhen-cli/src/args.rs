@@ -28,6 +28,8 @@ pub(crate) enum Sub {
     Attach(Attach),
     /// Let a running process leave its namespace
     Detach(Detach),
+    /// Supervise members whose supervisor has died, so that they can start programs again
+    Adopt(Adopt),
     /// Make a namespace with a name, which stays until it is removed
     Create(Create),
     /// Remove namespaces by their names
@@ -227,6 +229,14 @@ pub(crate) struct Detach {
     /// All its descendants too
     #[arg(long)]
     pub(crate) tree: bool,
+}
+
+/// `elsewhen adopt`
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// Name of a namespace, or the id of a process in one
+    #[arg(value_name = "NAME|PID")]
+    pub(crate) target: String,
 }
 
 /// `elsewhen ls`

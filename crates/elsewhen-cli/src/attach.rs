@@ -1,11 +1,10 @@
 //! `elsewhen attach` and `elsewhen detach`.
 
-use crate::args::{Attach, Detach};
+use crate::args::{Adopt, Attach, Detach};
 use crate::{fail, request};
-use elsewhen::Namespace;
+use elsewhen::{Error, Namespace, Status};
 use elsewhen_linux::process::{self, Fork};
 use elsewhen_linux::signals::Signals;
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 /// Lets a process enter, and leaves a supervisor behind for it.
@@ -17,6 +16,45 @@ pub(crate) fn attach(attach: &Attach, inherited: &[i32]) -> ExitCode {
             Err(error) => return fail(&error.to_string()),
         },
     };
+    leave_behind(namespace, inherited, |namespace| enter(namespace, attach))
+}
+
+/// Leaves a supervisor behind for members that have none.
+pub(crate) fn adopt(adopt: &Adopt, inherited: &[i32]) -> ExitCode {
+    let namespace = match adopt.target.parse::<u32>() {
+        Err(_) => Namespace::open(&adopt.target),
+        Ok(pid) => elsewhen::name_of(pid).and_then(|name| match name {
+            Some(name) if !name.is_empty() => Namespace::open(&name),
+            Some(_) => Namespace::like(pid, &format!("adopted-{pid}")),
+            None => Err(Error::other(format!("process {pid} is in no namespace"))),
+        }),
+    };
+    leave_behind(namespace, inherited, |namespace| {
+        let members = match adopt.target.parse() {
+            Err(_) => namespace.members(),
+            Ok(pid) => Status::of_member(pid)?.map(|status| status.members).unwrap_or_default(),
+        };
+        let (mut adopted, mut failure) = (0, None);
+        for pid in members {
+            match namespace.adopt(pid) {
+                Ok(()) => adopted += 1,
+                Err(_) if !process::exists(pid) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if adopted == 0 => Err(error),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Runs `work` in a process that stays as the supervisor of whom it lets enter.
+fn leave_behind(
+    namespace: elsewhen::Result<Namespace>,
+    inherited: &[i32],
+    work: impl FnOnce(&Namespace) -> elsewhen::Result<()>,
+) -> ExitCode {
     let namespace = match namespace {
         Ok(namespace) => namespace,
         Err(error) => return fail(&error.to_string()),
@@ -29,32 +67,25 @@ pub(crate) fn attach(attach: &Attach, inherited: &[i32]) -> ExitCode {
         Err(error) => fail(&error.to_string()),
         Ok(Fork::Child) => {
             drop(ours);
-            supervise(&namespace, attach, theirs, inherited)
+            process::set_name(c"elsewhen-super");
+            match work(&namespace) {
+                // A front that is gone does not matter.
+                Ok(()) => drop(rustix::net::send(&theirs, &[0], rustix::net::SendFlags::NOSIGNAL)),
+                Err(error) => eprintln!("elsewhen: {error}"),
+            }
+            // A closed socket tells the front; what announces itself though it could not enter is still to be answered.
+            drop(theirs);
+            stay(&namespace, inherited)
         }
         Ok(Fork::Parent(_)) => {
             drop(theirs);
             // One byte when all have entered; the supervisor has told why, where not.
-            let mut byte = [0];
-            match rustix::net::recv(&ours, &mut byte, rustix::net::RecvFlags::empty()) {
+            match rustix::net::recv(&ours, &mut [0], rustix::net::RecvFlags::empty()) {
                 Ok((_, 1)) => ExitCode::SUCCESS,
                 _ => ExitCode::from(crate::FAILURE),
             }
         }
     }
-}
-
-fn supervise(namespace: &Namespace, attach: &Attach, socket: OwnedFd, inherited: &[i32]) -> ! {
-    process::set_name(c"elsewhen-super");
-    if let Err(error) = enter(namespace, attach) {
-        eprintln!("elsewhen: {error}");
-        // Closed descriptors tell the front; what has announced itself and stays behind is still to be answered.
-        drop(socket);
-        stay(namespace, inherited);
-    }
-    // A front that is gone does not matter.
-    let _ = rustix::net::send(&socket, &[0], rustix::net::SendFlags::NOSIGNAL);
-    drop(socket);
-    stay(namespace, inherited)
 }
 
 /// Serves what has been attached until it has ended.

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Sub::Exec(exec) => front::run(Namespace::open(&exec.name), &exec.command, &inherited),
         Sub::Attach(attach) => attach::attach(&attach, &inherited),
         Sub::Detach(detach) => attach::detach(&detach),
+        Sub::Adopt(adopt) => attach::adopt(&adopt, &inherited),
         Sub::Create(create) => namespaces::create(&create),
         Sub::Rm(remove) => namespaces::remove(&remove),
         Sub::Set(set) => namespaces::set(&set),

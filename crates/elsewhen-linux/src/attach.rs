@@ -23,7 +23,8 @@ use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::page::PAGE_SIZE;
 use elsewhen_vdso::state::{
-    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ENTER, ERRAND_SWITCH, Errand, State, Timer, WIPED_SIZE,
+    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, Errand, FILTERED, State, Timer,
+    WIPED_SIZE,
 };
 use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -60,9 +61,10 @@ pub struct Destination {
 /// What is known of a process with regard to namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
-    /// It has never been in one.
+    /// It has never been in one, or whoever let it enter died before it had the image.
     Never,
-    /// It has left one; filter and handler are still there.
+    /// It is in the host's time: it has left one, or whoever let it enter died on the way. The image is there, and
+    /// filters that change nothing.
     Left,
     /// It is in one.
     Member,
@@ -74,9 +76,6 @@ pub enum Membership {
 /// Where it is gone, or its memory may not be read.
 pub fn membership(pid: u32) -> Result<Membership> {
     let memory = RemoteMemory::open(Tid(pid))?;
-    if !crate::probe::is_redirected(Tid(pid))? {
-        return Ok(Membership::Never);
-    }
     Ok(match terms(&memory).map(|terms| terms.belongs) {
         Some(BELONGS_TO_HOST) => Membership::Left,
         Some(_) => Membership::Member,
@@ -86,10 +85,16 @@ pub fn membership(pid: u32) -> Result<Membership> {
 
 /// What the state of a process says of its namespace; `None` where it has none.
 pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
-    let reach = |offset| state_word(memory, offset).map(Reach::from_bits);
+    // A program may have something else at that address; it is the state where the image is.
+    let mut head = [0; 64];
+    memory.read(RemoteAddr(IMAGE_ADDRESS), &mut head).ok()?;
+    if !image::X86_64.starts_with(&head) {
+        return None;
+    }
+    let filtered = state_word(memory, offset_of!(State, filtered))?;
     Some(Terms {
-        reach: reach(offset_of!(State, reach))?,
-        filtered: reach(offset_of!(State, filtered))?,
+        reach: Reach::from_bits(state_word(memory, offset_of!(State, reach))?),
+        filtered: (filtered & FILTERED != 0).then(|| Reach::from_bits(filtered)),
         belongs: state_word(memory, offset_of!(State, belongs))?,
     })
 }
@@ -116,6 +121,7 @@ pub fn enter(
 ) -> Result<()> {
     let patch = HostVdso::of_this_process()?.patch_running()?;
     examine(pid)?;
+    in_thread(|| clean(&patch, pid))?;
     in_thread(|| {
         let mut halted = Halted::stop(pid)?;
         let memory = RemoteMemory::open(Tid(pid))?;
@@ -149,6 +155,9 @@ pub fn enter(
 /// Removes what has been added to the vDSO of a process that could not be entered.
 fn clean(patch: &Patch, pid: u32) -> Result<()> {
     let vdso = vdso_of(pid)?;
+    if !patch.is_applied(&RemoteMemory::open(Tid(pid))?, vdso) {
+        return Ok(());
+    }
     for _ in 0..100 {
         let halted = Halted::stop(pid)?;
         let memory = RemoteMemory::open(Tid(pid))?;
@@ -216,68 +225,158 @@ impl Session<'_> {
 
     /// Fills in the state and redirects the entries, while the page changes nothing.
     fn place(&self, halted: &mut Halted, resumed: &Registers, listener: u64) -> Result<()> {
-        let Destination { reach, belongs, .. } = self.destination;
-        let boot = self.patch.boot(self.vdso, &Terms { reach, filtered: reach, belongs });
+        let terms = Terms { reach: self.destination.reach, filtered: None, belongs: BELONGS_TO_HOST };
+        let boot = self.patch.boot(self.vdso, &terms);
         self.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot_bytes(boot))?;
         let mask = halted.threads[self.worker].mask & !SIGSYS;
-        put_errand(self.memory, ERRAND_ENTER, self.destination, None, listener, resumed, mask)?;
+        put_errand(self.memory, ERRAND_ENTER, self.destination, 0, listener, resumed, mask)?;
         note_blocked(self.memory, halted)?;
         note_timers(self.memory, halted.pid())?;
-        for (at, halt) in halted.threads.iter().enumerate() {
-            if at != self.worker && halt.mask & SIGSYS != 0 {
-                halt.set_mask(halt.mask & !SIGSYS)?;
-            }
-        }
+        strip_masks(halted, self.worker)?;
         redirect(self.patch, self.memory, self.vdso, halted, self.worker)
     }
 }
 
-/// A process that is, or was, a member changes to another namespace, or to none.
+/// A process that is, or was, a member changes to another namespace, or to none. Its supervisor must be there, but where it
+/// changes to none.
 ///
 /// # Errors
 /// Where it cannot: the reason. It goes on as before then.
 pub fn switch(entrance: &Entrance, pid: u32, destination: Destination) -> Result<()> {
     in_thread(|| {
-        let patch = entrance.patch();
-        let mut halted = Halted::stop(pid)?;
-        let memory = RemoteMemory::open(Tid(pid))?;
-        let vdso = vdso_of(pid)?;
-        if !patch.is_applied(&memory, vdso) {
-            return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
-        }
-        let at = choose(&halted);
-        let worker = &mut halted.threads[at];
-        worker.leave_sequence(&memory)?;
-        let (registers, mask) = (settled(worker, pid, false), worker.mask);
-        let mut resumed = registers;
-        resumed.rip = patch.moved(vdso, registers.rip).unwrap_or(registers.rip);
-        let prepared = terms(&memory).map_or(Reach::from_bits(0), |terms| terms.filtered);
-        let more = (destination.page.is_some() && !prepared.covers(destination.reach)).then_some(destination.reach);
+        let mut errand = Run::begin(entrance.patch(), pid)?;
+        let filtered = terms(&errand.memory).and_then(|terms| terms.filtered);
+        let covered = |reach: Reach| reach.to_bits() & destination.reach.to_bits() == destination.reach.to_bits();
+        let more = (destination.page.is_some() && !filtered.is_some_and(covered)).then_some(destination.reach);
         let leaves = destination.page.is_none();
-        put_errand(&memory, ERRAND_SWITCH, destination, more, u64::MAX, &resumed, mask)?;
+        // Whoever let it enter died before that had a filter, or the handler.
+        let kind = if filtered.is_none() && !leaves { ERRAND_ENTER } else { ERRAND_SWITCH };
         if !leaves {
             // The page that the process has changes nothing.
-            redirect(patch, &memory, vdso, &mut halted, at)?;
+            errand.redirect()?;
         }
-        let worker = &mut halted.threads[at];
-        let begun = worker.set_mask(u64::MAX).and_then(|()| {
-            worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE))?;
-            worker.go_on()
+        if kind == ERRAND_ENTER {
+            strip_masks(&errand.halted, errand.worker)?;
+        }
+        let result = errand.send(kind, destination, more.map_or(0, |reach| reach.to_bits() + 1)).and_then(|()| {
+            errand.worker().go_on()?;
+            finished(&errand.memory, pid)
         });
-        if let Err(error) = begun {
-            let _ = worker.set_mask(mask);
-            let _ = worker.set_registers(registers);
-            return Err(error);
-        }
-        let result = finished(&memory, pid);
         if leaves == result.is_ok() {
-            patch.restore(&memory, vdso)?;
+            errand.patch.restore(&errand.memory, errand.vdso)?;
         }
         result?;
-        settle_others(&mut halted, at, destination.paced);
-        halted.release();
+        settle_others(&mut errand.halted, errand.worker, destination.paced);
+        errand.halted.release();
         Ok(())
     })
+}
+
+/// A process with the image, whose supervisor has died, announces its calls at a new listener. One whose vDSO has lost what
+/// was added to it, as after a checkpoint, gets that again.
+///
+/// # Errors
+/// Where it has a supervisor ([`is_busy`](Error::is_busy)), or cannot be stopped.
+pub fn announce_anew(entrance: &Entrance, pid: u32) -> Result<Listener> {
+    in_thread(|| {
+        let mut errand = Run::begin(entrance.patch(), pid)?;
+        let filter = Filter::announcing();
+        let at = RemoteAddr(STATE_ADDRESS + State::ERRAND_FILTER as u64);
+        let mut bytes = (filter.instructions().len() as u64).to_le_bytes().to_vec();
+        bytes.extend(at.plus(16).0.to_le_bytes());
+        bytes.extend(crate::filter::bytes(filter.instructions()));
+        errand.memory.write(at, &bytes)?;
+        let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+            | libc::SECCOMP_FILTER_FLAG_TSYNC
+            | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+            | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+        errand.send(ERRAND_ANNOUNCE, Destination::HOST, listener)?;
+        let listener = load_filter(errand.worker(), pid)?;
+        errand.worker().go_on()?;
+        finished(&errand.memory, pid)?;
+        settle_others(&mut errand.halted, errand.worker, false);
+        errand.halted.release();
+        Ok(listener)
+    })
+}
+
+/// A stopped process that has the image, one thread of which is sent on an errand there.
+struct Run<'a> {
+    patch: &'a Patch,
+    halted: Halted,
+    memory: RemoteMemory,
+    vdso: RemoteAddr,
+    worker: usize,
+}
+
+impl<'a> Run<'a> {
+    fn begin(patch: &'a Patch, pid: u32) -> Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        let halted = loop {
+            let halted = Halted::stop(pid)?;
+            if !halted.threads.iter().any(is_on_errand) {
+                break halted;
+            }
+            if Instant::now() > end {
+                return Err(Error::refused(format!("process {pid} does not come back from an errand")));
+            }
+            drop(halted);
+            std::thread::sleep(Duration::from_micros(100));
+        };
+        let memory = RemoteMemory::open(Tid(pid))?;
+        let vdso = vdso_of(pid)?;
+        let Some(terms) = terms(&memory) else {
+            return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
+        };
+        let worker = choose(&halted);
+        let mut run = Self { patch, halted, memory, vdso, worker };
+        if !patch.is_applied(&run.memory, vdso) {
+            // It has got another vDSO since: of a kernel like this one, at another place perhaps.
+            patch.prepare(&run.memory, vdso)?;
+            let boot = boot_bytes(patch.boot(vdso, &terms));
+            run.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot)?;
+            if terms.belongs != BELONGS_TO_HOST {
+                run.redirect()?;
+            }
+        }
+        Ok(run)
+    }
+
+    fn worker(&mut self) -> &mut Halt {
+        &mut self.halted.threads[self.worker]
+    }
+
+    fn redirect(&mut self) -> Result<()> {
+        redirect(self.patch, &self.memory, self.vdso, &mut self.halted, self.worker)
+    }
+
+    /// Puts the errand down and the thread at its beginning.
+    fn send(&mut self, kind: u64, destination: Destination, more: u64) -> Result<()> {
+        let pid = self.halted.pid();
+        let worker = &mut self.halted.threads[self.worker];
+        worker.leave_sequence(&self.memory)?;
+        let (registers, mask) = (worker.registers, worker.mask);
+        let mut resumed = settled(worker, pid, false);
+        resumed.rip = self.patch.moved(self.vdso, resumed.rip).unwrap_or(resumed.rip);
+        put_errand(&self.memory, kind, destination, more, u64::MAX, &resumed, mask & !SIGSYS)?;
+        worker.set_mask(u64::MAX)?;
+        worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE)).inspect_err(|_| {
+            let _ = worker.set_mask(mask);
+        })
+    }
+}
+
+/// Whether a thread is on an errand, or on its way back from one.
+fn is_on_errand(halt: &Halt) -> bool {
+    let start = IMAGE_ADDRESS + image::HOOK_REMOTE;
+    let stack = STATE_ADDRESS..=STATE_ADDRESS + State::ERRAND_STACK as u64;
+    (start..start + image::REMOTE_LEN).contains(&halt.registers.rip) || stack.contains(&halt.registers.rsp)
+}
+
+/// Takes `SIGSYS` out of the masks of all threads but one.
+fn strip_masks(halted: &Halted, worker: usize) -> Result<()> {
+    let mut others = halted.threads.iter().enumerate().filter(|(at, halt)| *at != worker && halt.mask & SIGSYS != 0);
+    others.try_for_each(|(_, halt)| halt.set_mask(halt.mask & !SIGSYS))
 }
 
 /// Runs a session in a thread of its own, with whose end the kernel ends what is left of the session.
@@ -301,7 +400,8 @@ fn examine(pid: u32) -> Result<()> {
     if field("Tgid:").is_some_and(|leader| leader.parse() != Ok(pid)) {
         return Err(Error::refused(format!("{pid} is a thread of process {}", field("Tgid:").unwrap_or("?"))));
     }
-    if field("Seccomp:").is_some_and(|mode| mode != "0") {
+    // One that has been marked announces already; whoever let it enter died on the way.
+    if field("Seccomp:").is_some_and(|mode| mode != "0") && !crate::probe::is_redirected(Tid(pid))? {
         return Err(Error::refused(format!(
             "process {pid} has a seccomp filter, which may forbid what entering it takes; start it with `elsewhen run`"
         )));
@@ -550,9 +650,7 @@ fn load_filter(worker: &mut Halt, pid: u32) -> Result<Listener> {
             libc::EINVAL | libc::EACCES => {}
             libc::EBUSY => {
                 worker.go_on()?;
-                return Err(Error::refused(format!(
-                    "process {pid} is under another seccomp listener (of a container engine, or another elsewhen)"
-                )));
+                return Err(Error::new(format!("process {pid} has a supervisor, or is under another seccomp listener"), error));
             }
             _ => {
                 worker.go_on()?;
@@ -582,12 +680,11 @@ fn put_errand(
     memory: &RemoteMemory,
     kind: u64,
     destination: Destination,
-    more: Option<Reach>,
+    more: u64,
     listener: u64,
     registers: &Registers,
     mask: u64,
 ) -> Result<()> {
-    let more = more.map_or(0, |reach| reach.to_bits() + 1);
     let page = destination.page.unwrap_or(0);
     let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, listener, 0, 0, mask];
     words.extend(attach_stub::words(registers));

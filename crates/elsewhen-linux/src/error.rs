@@ -34,6 +34,11 @@ impl Error {
         matches!(self.raw_os_error(), Some(libc::EPERM | libc::EACCES))
     }
 
+    /// Whether somebody else has it.
+    pub fn is_busy(&self) -> bool {
+        self.raw_os_error() == Some(libc::EBUSY)
+    }
+
     /// Whether there is such a thing already.
     pub fn is_taken(&self) -> bool {
         self.raw_os_error() == Some(libc::EEXIST)

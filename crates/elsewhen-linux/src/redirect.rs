@@ -14,7 +14,7 @@ use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
 use elsewhen_vdso::elf::{self, Elf64, PT_LOAD};
 use elsewhen_vdso::image;
-use elsewhen_vdso::state::Boot;
+use elsewhen_vdso::state::{Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
 use iced_x86::{
     BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, Instruction, InstructionBlock,
@@ -42,8 +42,8 @@ const ENTRIES: [(&str, u64, &str); 4] = [
 pub struct Terms {
     /// What the namespace can do.
     pub reach: Reach,
-    /// What the process's filters catch.
-    pub filtered: Reach,
+    /// What the process's filters catch; `None` where there are none.
+    pub filtered: Option<Reach>,
     /// Whose namespace it is: `BELONGS_*` of the state.
     pub belongs: u64,
 }
@@ -308,7 +308,7 @@ impl Patch {
             fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
             reach: terms.reach.to_bits(),
             belongs: terms.belongs,
-            filtered: terms.filtered.to_bits(),
+            filtered: terms.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
         }
     }
 

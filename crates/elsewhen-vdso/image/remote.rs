@@ -13,7 +13,7 @@ use crate::host::{opaque, state, syscall};
 use crate::page::PAGE_SIZE;
 use crate::setting::ask;
 use crate::signals;
-use crate::state::{ERRAND_ENTER, ERRAND_SWITCH, Errand, State};
+use crate::state::{ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, Errand, FILTERED, State};
 use crate::surface::{WORD_FILTER, WORD_PAGE};
 use crate::timers;
 use core::arch::global_asm;
@@ -91,9 +91,10 @@ extern "C" fn errand() {
     let result = match errand.kind.load(Ordering::Relaxed) {
         ERRAND_ENTER => enter(errand),
         ERRAND_SWITCH => switch(errand),
+        ERRAND_ANNOUNCE => announce(errand),
         _ => EINVAL,
     };
-    let listener = errand.listener.load(Ordering::Relaxed) as i64;
+    let listener = errand.listener.load(Ordering::Relaxed) as i32 as i64;
     if listener >= 0 {
         close(listener);
     }
@@ -101,6 +102,20 @@ extern "C" fn errand() {
     // Whoever waits for it looks here.
     errand.result.store(result as u64, Ordering::Release);
     errand.done.store(1, Ordering::Release);
+}
+
+/// Loads the filter in the state, and leaves its listener to be closed: whoever watches this call has taken a copy of it.
+fn announce(errand: &Errand) -> i64 {
+    let program = state() as *const State as usize + State::ERRAND_FILTER;
+    // SAFETY: the kernel reads the program, which has been put there.
+    let result = unsafe {
+        syscall(SYS_SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.more_reach.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
+    };
+    if result < 0 {
+        return result;
+    }
+    errand.listener.store(result as u64, Ordering::Relaxed);
+    0
 }
 
 /// Takes over `SIGSYS`, loads the filter and changes the page.
@@ -114,6 +129,7 @@ fn enter(errand: &Errand) -> i64 {
         signals::give_back();
         return result;
     }
+    state().filtered.store(errand.reach.load(Ordering::Relaxed) | FILTERED, Ordering::Relaxed);
     timers::adopt();
     switch_page(errand)
 }
@@ -126,7 +142,7 @@ fn switch(errand: &Errand) -> i64 {
         if result < 0 {
             return result;
         }
-        state().filtered.fetch_or(more - 1, Ordering::Relaxed);
+        state().filtered.fetch_or((more - 1) | FILTERED, Ordering::Relaxed);
     }
     switch_page(errand)
 }

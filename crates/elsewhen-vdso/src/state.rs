@@ -91,6 +91,9 @@ pub const ERRAND_ENTER: u64 = 1;
 /// An errand: changing from one page to another.
 pub const ERRAND_SWITCH: u64 = 2;
 
+/// An errand: loading a filter that announces, at a listener of its own.
+pub const ERRAND_ANNOUNCE: u64 = 3;
+
 /// What a thread is sent to do, and what it goes back to.
 #[repr(C)]
 #[derive(Debug)]
@@ -118,6 +121,9 @@ pub struct Errand {
     pub registers: [AtomicU64; 18],
 }
 
+/// [`State::filtered`]: there is a filter that catches.
+pub const FILTERED: u64 = 1 << 62;
+
 /// [`State::belongs`]: in the namespace of the tree that its supervisor serves.
 pub const BELONGS_TO_TREE: u64 = 0;
 /// [`State::belongs`]: in no namespace any more; filter and handler remain, and change nothing.
@@ -143,7 +149,8 @@ pub struct State {
     pub reach: AtomicU64,
     /// `BELONGS_*`: whose namespace the process is in.
     pub belongs: AtomicU64,
-    /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)), with [`FILTERED`] where
+    /// there are any.
     pub filtered: AtomicU64,
     /// What the program wants done on `SIGSYS`.
     pub sigsys: SharedAction,
@@ -216,6 +223,9 @@ const TIMER_TAKEN: u64 = 1 << 63;
 pub const ALARM: i32 = i32::MAX;
 
 impl State {
+    /// Offset of `struct sock_fprog` and its instructions, for an errand.
+    pub const ERRAND_FILTER: usize = 1024;
+
     /// Offset of the end of the stack for an errand: that of the page that a new process finds empty.
     pub const ERRAND_STACK: usize = WIPED_SIZE;
 
@@ -380,7 +390,7 @@ pub struct Boot {
     pub reach: u64,
     /// `BELONGS_*`: whose namespace the process is in.
     pub belongs: u64,
-    /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
+    /// As [`State::filtered`].
     pub filtered: u64,
 }
 

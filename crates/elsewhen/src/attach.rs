@@ -5,14 +5,16 @@ use crate::namespace::{Inner, wake};
 use crate::supervisor::Supervisor;
 use elsewhen_linux::attach::{self, Destination, Membership};
 use elsewhen_linux::enter::Entrance;
-use elsewhen_linux::remote::Tid;
+use elsewhen_linux::remote::{RemoteMemory, Tid};
+use elsewhen_linux::seccomp::Listener;
 use elsewhen_linux::timers::Change;
-use elsewhen_linux::waiters::Members;
+use elsewhen_linux::waiters::{self, Members};
 use elsewhen_linux::{clock, probe};
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::page::{Map, Snapshot};
-use elsewhen_vdso::state::BELONGS_TO_PAGE;
+use elsewhen_vdso::state::{BELONGS_TO_PAGE, BELONGS_TO_TREE};
 use elsewhen_vdso::transform::{RATE_ONE, Split};
+use std::io;
 use std::sync::{Arc, PoisonError};
 
 /// The maps of the host.
@@ -31,16 +33,46 @@ pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
         Membership::Never => {
             let destination = Destination::tree(namespace.reach, paced);
             attach::enter(&namespace.entrance, pid, destination, |listener, entered| {
-                let thread = Supervisor::attend(Arc::clone(namespace), listener, entered)?;
-                namespace.attached.lock().unwrap_or_else(PoisonError::into_inner).push((pid, thread));
-                Ok(())
+                supervise(namespace, pid, listener, entered)
             })?;
         }
-        Membership::Left => attach::switch(&namespace.entrance, pid, again(namespace, pid, paced)?)?,
+        Membership::Left => {
+            // Its supervisor may have died, and then this process is the next.
+            match attach::announce_anew(&namespace.entrance, pid) {
+                Ok(listener) => supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?,
+                Err(error) if error.is_busy() => {}
+                Err(error) => return Err(error.into()),
+            }
+            attach::switch(&namespace.entrance, pid, again(namespace, pid, paced)?)?;
+        }
     }
     let page = namespace.page.page();
     let change = Change { before: &HOST, after: &maps, paced_at_ns: clock::now(ClockId::Monotonic).0, counter: 0 };
     wake(&Members::only(pid), change, page.begin().counter());
+    Ok(())
+}
+
+fn supervise(namespace: &Arc<Inner>, pid: u32, listener: Listener, entered: bool) -> io::Result<()> {
+    let thread = Supervisor::attend(Arc::clone(namespace), listener, entered)?;
+    namespace.attached.lock().unwrap_or_else(PoisonError::into_inner).push((pid, thread));
+    Ok(())
+}
+
+/// Supervises a member whose supervisor has died. One that is in another namespace, which has no name to open it by, is
+/// brought into this one.
+pub(crate) fn adopt(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
+    if attach::membership(pid)? != Membership::Member {
+        return Err(Error::refused(format!("process {pid} is in no namespace")));
+    }
+    let listener = attach::announce_anew(&namespace.entrance, pid)?;
+    supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?;
+    let memory = RemoteMemory::open(Tid(pid))?;
+    let is_ours = waiters::page_of(pid).is_some_and(|(_, inode)| inode == namespace.page.inode());
+    let belongs = attach::terms(&memory).map(|terms| terms.belongs);
+    if !is_ours || belongs != Some(BELONGS_TO_TREE) {
+        attach::switch(&namespace.entrance, pid, Destination::tree(namespace.reach, false))?;
+        Members::only(pid).wake(namespace.page.page().begin().counter());
+    }
     Ok(())
 }
 
@@ -74,6 +106,12 @@ pub(crate) fn detach(pid: u32) -> Result<()> {
     let change = Change { before: &page.maps, after: &HOST, paced_at_ns, counter: page.counter };
     wake(&Members::only(pid), change, 0);
     Ok(())
+}
+
+/// The page of a member.
+pub(crate) fn page_of(pid: u32) -> Result<Snapshot> {
+    let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
+    page.ok_or_else(|| Error::refused(format!("process {pid} has no page of this version of elsewhen")))
 }
 
 /// The process and all its descendants, parents first.

@@ -10,9 +10,9 @@ use crate::status::Status;
 use elsewhen_linux::enter::Entrance;
 use elsewhen_linux::timers::Change;
 use elsewhen_linux::waiters::Members;
-use elsewhen_linux::{clock, page::PageFile};
+use elsewhen_linux::{clock, page::PageFile, process};
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
-use elsewhen_vdso::page::Map;
+use elsewhen_vdso::page::{Identity, Map};
 use elsewhen_vdso::surface::Reach;
 use elsewhen_vdso::transform::{HostNs, Split};
 use jiff::SignedDuration;
@@ -193,6 +193,29 @@ impl Namespace {
     /// ```
     pub fn attach(&self, pid: u32) -> Result<()> {
         crate::attach::attach(&self.0, pid)
+    }
+
+    /// Becomes the supervisor of a member whose supervisor has died, so that it can start programs again. One that is a
+    /// member of another namespace is brought into this one.
+    ///
+    /// # Errors
+    /// Where the process is no member, has a supervisor, or cannot be stopped.
+    pub fn adopt(&self, pid: u32) -> Result<()> {
+        crate::attach::adopt(&self.0, pid)
+    }
+
+    /// Makes a namespace with a name whose clocks are those of a member of one without.
+    ///
+    /// # Errors
+    /// Where the process is no member, or the name is taken.
+    pub fn like(pid: u32, name: &str) -> Result<Self> {
+        let page = crate::attach::page_of(pid)?;
+        let folder = registry::folder()?;
+        registry::check(name)?;
+        let identity = Identity { name, reach: page.reach, persistent: false, seed: process::random() };
+        let made = Self::with(PageFile::create_in(&folder, identity)?, Entrance::new()?);
+        made.0.page.page().publish(&page.maps);
+        Ok(made)
     }
 
     /// Lets a process leave whatever namespace it is in. The code of its vDSO is the kernel's again, byte by byte; its

@@ -1,12 +1,11 @@
 //! What a namespace's clocks read and who its members are, at one moment.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spec::Family;
 use elsewhen_linux::attach::{self, Membership};
-use elsewhen_linux::remote::Tid;
-use elsewhen_linux::{clock, probe, waiters};
+use elsewhen_linux::{clock, waiters};
 use elsewhen_vdso::clock::{TIMELINES, Timeline};
-use elsewhen_vdso::page::{Map, Snapshot};
+use elsewhen_vdso::page::Map;
 use elsewhen_vdso::surface::Reach;
 use elsewhen_vdso::transform::{HostNs, RATE_ONE};
 
@@ -88,9 +87,7 @@ impl Status {
         if attach::membership(pid)? != Membership::Member {
             return Ok(None);
         }
-        let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
-        let page = page
-            .ok_or_else(|| Error::refused(format!("process {pid} is in a namespace of another version of elsewhen")))?;
+        let page = crate::attach::page_of(pid)?;
         let mapping = waiters::page_of(pid);
         let mut members: Vec<u32> = waiters::with_page()
             .filter(|(_, device, inode)| mapping.as_ref().is_some_and(|mine| (&mine.0, mine.1) == (device, *inode)))

@@ -264,7 +264,7 @@ impl Server {
             Some(elsewhere) => Into { page: elsewhere.page.as_fd(), terms: elsewhere.terms },
             None => {
                 let reach = self.namespace.reach;
-                let terms = Terms { reach, filtered: reach, belongs: BELONGS_TO_TREE };
+                let terms = Terms { reach, filtered: Some(reach), belongs: BELONGS_TO_TREE };
                 Into { page: self.namespace.page.as_fd(), terms }
             }
         }
