@@ -13,7 +13,7 @@ use crate::attach_stub;
 use crate::enter::Entrance;
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
-use crate::halt::{Halt, Halted};
+use crate::halt::{Halt, Halted, from_the_beginning};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::redirect::{HostVdso, Patch, Terms};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
@@ -42,8 +42,6 @@ const ERESTARTSYS: i64 = -512;
 const ERESTARTNOINTR: i64 = -513;
 const ERESTARTNOHAND: i64 = -514;
 const ERESTART_RESTARTBLOCK: i64 = -516;
-const EINTR: i64 = -4;
-const SYS_IO_PGETEVENTS: i64 = 333;
 
 /// Which namespace a process changes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +118,8 @@ pub fn enter(
     serve: impl FnOnce(Listener, bool) -> io::Result<()> + Send,
 ) -> Result<()> {
     let patch = HostVdso::of_this_process()?.patch_running()?;
-    examine(pid)?;
+    check_kind(pid)?;
+    check_filters(pid)?;
     in_thread(|| clean(&patch, pid))?;
     in_thread(|| {
         let mut halted = Halted::stop(pid)?;
@@ -133,13 +132,18 @@ pub fn enter(
         let (resumed, listener) = session.begin(&mut halted)?;
         let prepared = session.prepare(&listener, &mut halted, &resumed);
         serve(listener, prepared.is_ok()).step(|| "start the supervisor".into())?;
-        let entered = prepared.and_then(|()| finished(&memory, pid));
+        let worker = &mut halted.threads[session.worker];
+        let mask = worker.mask;
+        let is_sent = prepared.is_ok();
+        let entered = prepared.and_then(|()| finished(&memory, worker, &resumed, mask & !SIGSYS));
         if let Err(error) = entered {
             // Fails only where the process is gone.
             let _ = patch.restore(&memory, vdso);
             for (at, halt) in halted.threads.iter().enumerate() {
                 if at != session.worker {
                     let _ = halt.set_mask(halt.mask);
+                } else if is_sent {
+                    let _ = halt.set_mask(mask);
                 }
             }
             return Err(error);
@@ -203,17 +207,19 @@ impl Session<'_> {
             let _ = worker.set_mask(mask);
             return Err(error);
         }
-        Ok((resumed, load_filter(worker, pid)?))
+        let listener = load_filter(worker, pid);
+        // Where it has none, it goes back by itself.
+        worker.go_on()?;
+        Ok((resumed, listener?))
     }
 
     /// Gives the process what it asks for, and prepares everything that is to be ready when the page changes.
     fn prepare(&mut self, listener: &Listener, halted: &mut Halted, resumed: &Registers) -> Result<()> {
         let pid = halted.pid();
-        halted.threads[self.worker].go_on()?;
         answer_image(listener, self.entrance)?;
         let notification = heard(listener)?;
         let prepared = match notification.call {
-            Call::SetFs { base: WORD_ATTACH, extra: 1 } => self.place(halted, resumed, notification.fourth),
+            Call::SetFs { base: WORD_ATTACH, extra: 1 } => self.place(halted, resumed),
             _ => Err(Error::refused(format!("process {pid} could not map the image or its state"))),
         };
         match &prepared {
@@ -224,12 +230,12 @@ impl Session<'_> {
     }
 
     /// Fills in the state and redirects the entries, while the page changes nothing.
-    fn place(&self, halted: &mut Halted, resumed: &Registers, listener: u64) -> Result<()> {
+    fn place(&self, halted: &mut Halted, resumed: &Registers) -> Result<()> {
         let terms = Terms { reach: self.destination.reach, filtered: None, belongs: BELONGS_TO_HOST };
         let boot = self.patch.boot(self.vdso, &terms);
         self.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot_bytes(boot))?;
         let mask = halted.threads[self.worker].mask & !SIGSYS;
-        put_errand(self.memory, ERRAND_ENTER, self.destination, 0, listener, resumed, mask)?;
+        put_errand(self.memory, ERRAND_ENTER, self.destination, 0, resumed, mask)?;
         note_blocked(self.memory, halted)?;
         note_timers(self.memory, halted.pid())?;
         strip_masks(halted, self.worker)?;
@@ -258,10 +264,8 @@ pub fn switch(entrance: &Entrance, pid: u32, destination: Destination) -> Result
         if kind == ERRAND_ENTER {
             strip_masks(&errand.halted, errand.worker)?;
         }
-        let result = errand.send(kind, destination, more.map_or(0, |reach| reach.to_bits() + 1)).and_then(|()| {
-            errand.worker().go_on()?;
-            finished(&errand.memory, pid)
-        });
+        let more = more.map_or(0, |reach| reach.to_bits() + 1);
+        let result = errand.send(kind, destination, more).and_then(|()| errand.finish());
         if leaves == result.is_ok() {
             errand.patch.restore(&errand.memory, errand.vdso)?;
         }
@@ -291,9 +295,10 @@ pub fn announce_anew(entrance: &Entrance, pid: u32) -> Result<Listener> {
             | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
             | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
         errand.send(ERRAND_ANNOUNCE, Destination::HOST, listener)?;
-        let listener = load_filter(errand.worker(), pid)?;
-        errand.worker().go_on()?;
-        finished(&errand.memory, pid)?;
+        let loaded = load_filter(&mut errand.halted.threads[errand.worker], pid);
+        let finished = errand.finish();
+        let listener = loaded?;
+        finished?;
         settle_others(&mut errand.halted, errand.worker, false);
         errand.halted.release();
         Ok(listener)
@@ -307,6 +312,8 @@ struct Run<'a> {
     memory: RemoteMemory,
     vdso: RemoteAddr,
     worker: usize,
+    /// What the thread goes on with: its registers and its mask.
+    resumed: Option<(Registers, u64)>,
 }
 
 impl<'a> Run<'a> {
@@ -329,7 +336,10 @@ impl<'a> Run<'a> {
             return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
         };
         let worker = choose(&halted);
-        let mut run = Self { patch, halted, memory, vdso, worker };
+        let mut run = Self { patch, halted, memory, vdso, worker, resumed: None };
+        for halt in &run.halted.threads {
+            take_back(&run.memory, halt)?;
+        }
         if !patch.is_applied(&run.memory, vdso) {
             // It has got another vDSO since: of a kernel like this one, at another place perhaps.
             patch.prepare(&run.memory, vdso)?;
@@ -340,10 +350,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(run)
-    }
-
-    fn worker(&mut self) -> &mut Halt {
-        &mut self.halted.threads[self.worker]
     }
 
     fn redirect(&mut self) -> Result<()> {
@@ -358,19 +364,34 @@ impl<'a> Run<'a> {
         let (registers, mask) = (worker.registers, worker.mask);
         let mut resumed = settled(worker, pid, false);
         resumed.rip = self.patch.moved(self.vdso, resumed.rip).unwrap_or(resumed.rip);
-        put_errand(&self.memory, kind, destination, more, u64::MAX, &resumed, mask & !SIGSYS)?;
+        put_errand(&self.memory, kind, destination, more, &resumed, mask & !SIGSYS)?;
+        self.resumed = Some((resumed, mask & !SIGSYS));
         worker.set_mask(u64::MAX)?;
         worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE)).inspect_err(|_| {
             let _ = worker.set_mask(mask);
         })
     }
+
+    /// Lets the thread do its errand.
+    fn finish(&mut self) -> Result<()> {
+        let worker = &mut self.halted.threads[self.worker];
+        worker.go_on()?;
+        match &self.resumed {
+            Some((resumed, mask)) => finished(&self.memory, worker, resumed, *mask),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Whether a thread is on an errand, or on its way back from one.
 fn is_on_errand(halt: &Halt) -> bool {
-    let start = IMAGE_ADDRESS + image::HOOK_REMOTE;
     let stack = STATE_ADDRESS..=STATE_ADDRESS + State::ERRAND_STACK as u64;
-    (start..start + image::REMOTE_LEN).contains(&halt.registers.rip) || stack.contains(&halt.registers.rsp)
+    in_errand_code(halt.registers.rip) || stack.contains(&halt.registers.rsp)
+}
+
+fn in_errand_code(rip: u64) -> bool {
+    let start = IMAGE_ADDRESS + image::HOOK_REMOTE;
+    (start..start + image::REMOTE_LEN).contains(&rip)
 }
 
 /// Takes `SIGSYS` out of the masks of all threads but one.
@@ -387,21 +408,36 @@ fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Refuses what cannot be entered, before anything is touched.
-fn examine(pid: u32) -> Result<()> {
+/// Refuses what is no process that can be entered.
+///
+/// # Errors
+/// The reason.
+pub fn check_kind(pid: u32) -> Result<()> {
     if pid == std::process::id() {
         return Err(Error::refused("a process cannot enter itself: start it with `elsewhen run`"));
     }
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return Err(Error::refused(format!("there is no process {pid}")));
+    };
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    if field("Kthread:") == Some("1") || std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_missing) {
-        return Err(Error::refused(format!("process {pid} is a thread of the kernel, or has ended")));
+    if let Some(leader) = field("Tgid:").filter(|leader| leader.parse() != Ok(pid)) {
+        return Err(Error::refused(format!("{pid} is a thread of process {leader}: name that")));
     }
-    if field("Tgid:").is_some_and(|leader| leader.parse() != Ok(pid)) {
-        return Err(Error::refused(format!("{pid} is a thread of process {}", field("Tgid:").unwrap_or("?"))));
+    if field("State:").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+        return Err(Error::refused(format!("process {pid} has ended")));
     }
-    // One that has been marked announces already; whoever let it enter died on the way.
-    if field("Seccomp:").is_some_and(|mode| mode != "0") && !crate::probe::is_redirected(Tid(pid))? {
+    if std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_missing) {
+        return Err(Error::refused(format!("process {pid} is a thread of the kernel")));
+    }
+    Ok(())
+}
+
+/// Refuses a process that has a filter of its own. One that has been marked announces already: whoever let it enter died
+/// on the way.
+fn check_filters(pid: u32) -> Result<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    if mode.is_some_and(|mode| mode != "0") && !crate::probe::is_redirected(Tid(pid))? {
         return Err(Error::refused(format!(
             "process {pid} has a seccomp filter, which may forbid what entering it takes; start it with `elsewhen run`"
         )));
@@ -458,7 +494,7 @@ const fn at_address(mut registers: Registers, rip: u64) -> Registers {
 /// The registers with which a thread goes on that is sent elsewhere first: the kernel will not restart its call for it.
 fn settled(halt: &Halt, pid: u32, paced: bool) -> Registers {
     const SYS_RESTART: u64 = libc::SYS_restart_syscall as u64;
-    let mut registers = again(halt, pid, paced).unwrap_or(halt.registers);
+    let mut registers = again(halt, paced).or_else(|| halt.undisturbed(pid)).unwrap_or(halt.registers);
     if registers.orig_rax as i64 >= 0 {
         match registers.rax as i64 {
             ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => {
@@ -477,59 +513,25 @@ fn settled(halt: &Halt, pid: u32, paced: bool) -> Registers {
 }
 
 /// The registers of a thread whose interrupted call is to be made again from its beginning, though the kernel would
-/// continue it by the old clock, or end it with EINTR. `None` where what the kernel does is right.
-fn again(halt: &Halt, pid: u32, paced: bool) -> Option<Registers> {
-    let mut registers = halt.registers;
+/// continue it by the old clock. `None` where what the kernel does is right.
+fn again(halt: &Halt, paced: bool) -> Option<Registers> {
+    let registers = halt.registers;
     let (number, result) = (registers.orig_rax as i64, registers.rax as i64);
     // The gate's own calls are looked at by whoever wakes waits.
-    if number < 0 || (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&registers.rip) {
+    let in_gate = (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&registers.rip);
+    if number < 0 || in_gate || result != ERESTART_RESTARTBLOCK {
         return None;
     }
-    let anew = match result {
-        ERESTART_RESTARTBLOCK => match number {
-            libc::SYS_futex => paced || !matches!(registers.rsi & 0x7f, 0),
-            _ => paced,
-        },
-        // A stop ends these as a signal does, which no program expects of nothing.
-        EINTR => {
-            matches!(
-                number,
-                libc::SYS_epoll_wait
-                    | libc::SYS_epoll_pwait
-                    | libc::SYS_epoll_pwait2
-                    | libc::SYS_rt_sigtimedwait
-                    | libc::SYS_semtimedop
-                    | libc::SYS_semop
-                    | libc::SYS_io_getevents
-                    | SYS_IO_PGETEVENTS
-            ) && !is_signalled(pid, halt)
-        }
-        _ => false,
-    };
-    anew.then(|| {
-        registers.rax = number as u64;
-        registers.rip -= 2;
-        registers.orig_rax = NO_SYSTEM_CALL;
-        registers
-    })
-}
-
-/// Whether a signal waits for a thread that it does not block.
-fn is_signalled(pid: u32, halt: &Halt) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/task/{}/status", halt.tid.0)) else { return true };
-    let set = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-    };
-    (set("SigPnd:") | set("ShdPnd:")) & !halt.mask != 0
+    // Of a futex's operations the first alone takes a duration.
+    let by_deadline = number == libc::SYS_futex && !matches!(registers.rsi & 0x7f, 0);
+    (paced || by_deadline).then(|| from_the_beginning(registers))
 }
 
 /// Has every thread but one make its interrupted wait again, where that is needed.
 fn settle_others(halted: &mut Halted, worker: usize, paced: bool) {
-    let pid = halted.pid();
     for (at, halt) in halted.threads.iter_mut().enumerate() {
         if at != worker
-            && let Some(registers) = again(halt, pid, paced)
+            && let Some(registers) = again(halt, paced)
         {
             // Fails only where the thread has been killed.
             let _ = halt.set_registers(registers);
@@ -630,7 +632,8 @@ fn load_filter(worker: &mut Halt, pid: u32) -> Result<Listener> {
     let end = Instant::now() + PATIENCE;
     loop {
         let (number, result) = worker.next_call(end)?;
-        if number == libc::SYS_rt_sigprocmask as u64 || number == libc::SYS_close as u64 {
+        // Without a filter it goes back to where it was.
+        if number != libc::SYS_seccomp as u64 && number != libc::SYS_prctl as u64 {
             return Err(Error::refused(format!("process {pid} may load no filter")));
         }
         if number != libc::SYS_seccomp as u64 {
@@ -649,11 +652,12 @@ fn load_filter(worker: &mut Halt, pid: u32) -> Result<Listener> {
             // The stub tries again with less.
             libc::EINVAL | libc::EACCES => {}
             libc::EBUSY => {
-                worker.go_on()?;
-                return Err(Error::new(format!("process {pid} has a supervisor, or is under another seccomp listener"), error));
+                return Err(Error::new(
+                    format!("process {pid} has a supervisor, or is under another seccomp listener"),
+                    error,
+                ));
             }
             _ => {
-                worker.go_on()?;
                 return Err(Error::new(format!("load a filter in process {pid}"), error));
             }
         }
@@ -681,35 +685,59 @@ fn put_errand(
     kind: u64,
     destination: Destination,
     more: u64,
-    listener: u64,
     registers: &Registers,
     mask: u64,
 ) -> Result<()> {
     let page = destination.page.unwrap_or(0);
-    let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, listener, 0, 0, mask];
+    let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, u64::MAX, 0, 0, mask];
     words.extend(attach_stub::words(registers));
     assert_eq!(8 * words.len(), size_of::<Errand>(), "an errand as the image reads it");
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     memory.write(RemoteAddr(STATE_ADDRESS + offset_of!(State, wiped.errand) as u64), &bytes)
 }
 
-/// Waits until the errand is done, and returns what it came to.
-fn finished(memory: &RemoteMemory, pid: u32) -> Result<()> {
+/// Waits until the errand is done, takes the thread back, which is to go on with these registers and this mask, and
+/// returns what it came to.
+fn finished(memory: &RemoteMemory, worker: &mut Halt, resumed: &Registers, mask: u64) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     let mut pause = Duration::from_micros(2);
     loop {
         match state_word(memory, offset_of!(State, wiped.errand.done)) {
             Some(1) => break,
             Some(_) if Instant::now() < end => {}
-            _ => return Err(Error::refused(format!("process {pid} ended, or does not go on"))),
+            _ => return Err(Error::refused(format!("thread {} ended, or does not go on", worker.tid.0))),
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_micros(100));
     }
+    worker.stop_again(end)?;
+    if is_on_errand(worker) {
+        worker.set_registers(*resumed)?;
+        worker.set_mask(mask)?;
+    } else {
+        // It has been on its way back by itself already.
+        take_back(memory, worker)?;
+    }
     let result = state_word(memory, offset_of!(State, wiped.errand.result)).unwrap_or(0) as i64;
     if result < 0 {
         let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
-        return Err(Error::new(format!("load the filter or map the page in process {pid}"), error));
+        return Err(Error::new(format!("load the filter or map the page, in thread {}", worker.tid.0), error));
+    }
+    Ok(())
+}
+
+/// Gives a thread its registers back that a signal has interrupted on its way back from an errand: in the signal's frame.
+fn take_back(memory: &RemoteMemory, halt: &Halt) -> Result<()> {
+    /// Where the registers of an errand are in a frame, by words from r8 on.
+    const PLACES: [u64; 18] = [7, 6, 5, 4, 10, 11, 3, 2, 1, 0, 13, 14, 12, 9, 8, 16, 17, 15];
+    const RIP: u64 = 16;
+    for place in interrupted_places(memory, halt, |rip| in_errand_code(rip)) {
+        let first = place.0 - 8 * RIP;
+        for (at, word) in PLACES.into_iter().enumerate() {
+            let offset = offset_of!(State, wiped.errand.registers) + 8 * at;
+            let value = state_word(memory, offset).unwrap_or(0);
+            memory.write(RemoteAddr(first + 8 * word), &value.to_le_bytes())?;
+        }
     }
     Ok(())
 }

@@ -56,8 +56,13 @@ global_asm!(
     "xor r8d, r8d",
     "syscall",
     "jmp 2b",
-    // Ask for the image and map it, and state and page behind each other.
+    // Whoever follows this has a copy of the listener now. Were this one left open, a question that nobody is there to
+    // answer would wait for ever.
     "4:",
+    "mov eax, {close}",
+    "mov rdi, r12",
+    "syscall",
+    // Ask for the image and map it, and state and page behind each other.
     "xor edx, edx",
     "mov eax, {arch_prctl}",
     "mov edi, {set_fs}",
@@ -101,7 +106,6 @@ global_asm!(
     "mov edi, {set_fs}",
     "movabs rsi, {word}",
     "mov edx, 1",
-    "mov r10, r12",
     "syscall",
     "test rax, rax",
     "jnz 9f",
@@ -109,12 +113,6 @@ global_asm!(
     "jmp rax",
     // Back to where the thread was. The flags first, which no instruction from there on changes.
     "9:",
-    "test r12, r12",
-    "js 8f",
-    "mov eax, {close}",
-    "mov rdi, r12",
-    "syscall",
-    "8:",
     "lea rsp, [rip + 21f + 8 * 16]",
     "popfq",
     "mov rsp, [rip + 21f + 8 * 17]",

@@ -146,8 +146,13 @@ impl Halted {
     }
 
     fn release_all(&mut self) {
+        let pid = self.pid;
         for halt in &mut self.threads {
             if !std::mem::replace(&mut halt.released, true) {
+                if let Some(registers) = halt.undisturbed(pid) {
+                    // Fails only where the thread has been killed.
+                    let _ = halt.set_registers(registers);
+                }
                 detach(halt.tid);
             }
         }
@@ -180,6 +185,38 @@ impl Halt {
         Ok(Self { tid, registers, mask, released: false })
     }
 
+    /// The registers of a thread whose call the stop has ended with EINTR, as a signal does, which no program expects of
+    /// nothing: it makes that call again. `None` for any other thread.
+    pub(crate) fn undisturbed(&self, pid: u32) -> Option<Registers> {
+        const EINTR: i64 = -4;
+        const SYS_IO_PGETEVENTS: i64 = 333;
+        let registers = self.registers;
+        let ended = registers.rax as i64 == EINTR
+            && matches!(
+                registers.orig_rax as i64,
+                libc::SYS_epoll_wait
+                    | libc::SYS_epoll_pwait
+                    | libc::SYS_epoll_pwait2
+                    | libc::SYS_rt_sigtimedwait
+                    | libc::SYS_semtimedop
+                    | libc::SYS_semop
+                    | libc::SYS_io_getevents
+                    | SYS_IO_PGETEVENTS
+            );
+        (ended && !self.is_signalled(pid)).then(|| from_the_beginning(registers))
+    }
+
+    /// Whether a signal waits for the thread that it does not block.
+    fn is_signalled(&self, pid: u32) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{}/status", self.tid.0));
+        let Ok(status) = status else { return true };
+        let set = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+        };
+        (set("SigPnd:") | set("ShdPnd:")) & !self.mask != 0
+    }
+
     /// Gives the thread other registers.
     pub(crate) fn set_registers(&mut self, registers: Registers) -> Result<()> {
         // SAFETY: the kernel reads one `user_regs_struct`.
@@ -205,6 +242,25 @@ impl Halt {
         let result = unsafe { libc::ptrace(libc::PTRACE_CONT, pid_t(self.tid), null_mut::<u8>(), null_mut::<u8>()) };
         check(result, self.tid, "let go on")?;
         self.released = true;
+        Ok(())
+    }
+
+    /// Stops the thread again.
+    pub(crate) fn stop_again(&mut self, end: Instant) -> Result<()> {
+        interrupt(self.tid);
+        let mut pause = Duration::from_micros(2);
+        loop {
+            match settle(self.tid) {
+                State::Stopped => break,
+                State::Gone => return Err(gone(self.tid)),
+                State::Running if Instant::now() > end => {
+                    return Err(Error::refused(format!("thread {} does not stop", self.tid.0)));
+                }
+                State::Running => std::thread::sleep(pause),
+            }
+            pause = (pause * 2).min(Duration::from_micros(200));
+        }
+        *self = Self::of(self.tid)?;
         Ok(())
     }
 
@@ -274,6 +330,14 @@ impl Halt {
         }
         Ok(())
     }
+}
+
+/// The registers of a thread in a system call, made such that it makes that again.
+pub(crate) const fn from_the_beginning(mut registers: Registers) -> Registers {
+    registers.rax = registers.orig_rax;
+    registers.rip -= 2;
+    registers.orig_rax = u64::MAX;
+    registers
 }
 
 const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;

@@ -86,8 +86,6 @@ pub struct Notification {
     pub call: Call,
     /// Address right behind the `syscall` instruction.
     pub return_address: u64,
-    /// The fourth argument.
-    pub fourth: u64,
 }
 
 /// What a member is about to do.
@@ -192,13 +190,7 @@ impl Listener {
         } else {
             Call::SetFs { base: arg[1], extra: arg[2] }
         };
-        Ok(Notification {
-            id: raw.id,
-            tid: Tid(raw.pid),
-            call,
-            return_address: raw.data.instruction_pointer,
-            fourth: arg[3],
-        })
+        Ok(Notification { id: raw.id, tid: Tid(raw.pid), call, return_address: raw.data.instruction_pointer })
     }
 
     /// Whether the call is still waiting. After opening a thing by thread id, this says that it is the thread's.

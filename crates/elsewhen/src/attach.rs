@@ -22,6 +22,7 @@ const HOST: [Map; TIMELINES] = [Map::Offset(Split { sec: 0, nsec: 0 }); TIMELINE
 
 /// Lets a process enter; see [`Namespace::attach`](crate::Namespace::attach).
 pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
+    attach::check_kind(pid)?;
     let maps = namespace.page.page().maps();
     let paced = maps[Timeline::Monotonic as usize].to_pivot().after.mult != RATE_ONE;
     match attach::membership(pid)? {
@@ -39,7 +40,9 @@ pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
         Membership::Left => {
             // Its supervisor may have died, and then this process is the next.
             match attach::announce_anew(&namespace.entrance, pid) {
-                Ok(listener) => supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?,
+                Ok(listener) => {
+                    supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?
+                }
                 Err(error) if error.is_busy() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -61,6 +64,7 @@ fn supervise(namespace: &Arc<Inner>, pid: u32, listener: Listener, entered: bool
 /// Supervises a member whose supervisor has died. One that is in another namespace, which has no name to open it by, is
 /// brought into this one.
 pub(crate) fn adopt(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
+    attach::check_kind(pid)?;
     if attach::membership(pid)? != Membership::Member {
         return Err(Error::refused(format!("process {pid} is in no namespace")));
     }
@@ -93,6 +97,7 @@ fn again(namespace: &Inner, pid: u32, paced: bool) -> Result<Destination> {
 
 /// Lets a process leave; see [`Namespace::detach`](crate::Namespace::detach).
 pub(crate) fn detach(pid: u32) -> Result<()> {
+    attach::check_kind(pid)?;
     match attach::membership(pid)? {
         Membership::Member => {}
         Membership::Left => return Err(Error::refused(format!("process {pid} has left its namespace already"))),

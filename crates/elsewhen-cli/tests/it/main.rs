@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+mod attach;
 mod changes;
 mod children;
 mod chronyd;

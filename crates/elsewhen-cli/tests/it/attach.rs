@@ -1,0 +1,431 @@
+//! Running processes that enter a namespace, leave it, and notice nothing but the time.
+
+use crate::harness::{
+    self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, guest, guest_as, has, run, skip,
+    start, until,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The command, with a folder of named namespaces of its own.
+pub(crate) fn cli(folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = Command::new(ELSEWHEN);
+    command.args(arguments).env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
+    command
+}
+
+fn id(guest: &Started) -> String {
+    guest.id().as_raw_nonzero().to_string()
+}
+
+#[track_caller]
+fn attach(folder: &Folder, pid: &str, flags: &[&str]) {
+    let outcome = run(cli(folder, &[&["attach", "-t", pid], flags].concat()));
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "attach {flags:?}: {outcome:?}");
+}
+
+#[track_caller]
+fn detach(folder: &Folder, pid: &str) {
+    let outcome = run(cli(folder, &["detach", "-t", pid]));
+    assert!(outcome.status.success() && outcome.stderr.is_empty(), "detach: {outcome:?}");
+}
+
+/// Fails unless the command fails with a line that has this in it, and soon.
+#[track_caller]
+fn refused(folder: &Folder, arguments: &[&str], reason: &str) {
+    let began = Instant::now();
+    let outcome = run(cli(folder, arguments));
+    assert_eq!(outcome.code(), 125, "{arguments:?}: {outcome:?}");
+    assert!(outcome.stderr.contains(reason) && outcome.stderr.lines().count() == 1, "{arguments:?}: {outcome:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{arguments:?}: took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_running_program_reads_the_time_of_its_namespace() {
+    let folder = Folder::new("attach-reads");
+    for build in [Build::Dynamic, Build::NoPie, Build::Static, Build::StaticPie, Build::MuslStatic, Build::MuslDynamic]
+    {
+        let path = match guest_as("clocks", build) {
+            Ok(path) => path,
+            Err(reason) => {
+                skip("a_running_program_reads_the_time_of_its_namespace", &format!("{build:?}: {reason}"));
+                continue;
+            }
+        };
+        let shown = format!("{build:?}");
+        let mut guest = Asked::new(Command::new(path));
+        let pid = id(&guest.guest);
+        let check = |guest: &mut Asked, shift: Shift| {
+            let answer = guest.ask();
+            shift.check(&shown, &answer.readings, &answer.before, &answer.after);
+        };
+        check(&mut guest, Shift::default());
+        attach(&folder, &pid, &["--offset", "10d", "--offset", "monotonic=2h", "--offset", "boottime=3h"]);
+        let away = Shift { realtime: 10 * DAY, monotonic: 2 * HOUR, boottime: 3 * HOUR };
+        check(&mut guest, away);
+        check(&mut guest, away);
+        detach(&folder, &pid);
+        check(&mut guest, Shift::default());
+        attach(&folder, &pid, &["--offset", "-1d", "--name", &format!("again-{pid}")]);
+        check(&mut guest, Shift::realtime(-DAY));
+        let set = run(cli(&folder, &["set", &pid, "--by", "1h"]));
+        assert!(set.status.success(), "{set:?}");
+        check(&mut guest, Shift::realtime(HOUR - DAY));
+        guest.finish().success();
+    }
+}
+
+/// The vDSO of a process.
+fn vdso(pid: &str) -> Vec<u8> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let number = |text| u64::from_str_radix(text, 16).unwrap();
+    let mut bytes = vec![0; (number(end) - number(start)) as usize];
+    fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_exact_at(&mut bytes, number(start)).unwrap();
+    bytes
+}
+
+/// `hammer` in conversation.
+struct Hammer {
+    guest: Started,
+    stdin: ChildStdin,
+}
+
+impl Hammer {
+    fn start(threads: usize) -> Self {
+        let mut command = Command::new(guest("hammer"));
+        command.arg(threads.to_string()).stdin(Stdio::piped());
+        let mut guest = harness::start_for(command, Duration::from_secs(60));
+        let stdin = guest.stdin();
+        assert_eq!(guest.must_say(), "ready");
+        Self { guest, stdin }
+    }
+
+    /// How far its realtime is from the host's.
+    #[track_caller]
+    fn is_ahead(&mut self, ns: i128) -> bool {
+        let before = Host::now();
+        self.stdin.write_all(b"?\n").unwrap();
+        let line = self.guest.must_say();
+        let after = Host::now();
+        let reading: i128 = line.split(' ').next().unwrap().parse().unwrap();
+        (before.of(0) + ns..=after.of(0) + ns).contains(&reading)
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        drop(self.stdin);
+        let outcome = self.guest.finish().success();
+        assert_eq!(outcome.stdout.lines().last(), Some("back 0 senseless 0 failed 0"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn entering_and_leaving_again_and_again_disturbs_nothing() {
+    let folder = Folder::new("attach-cycles");
+    run(cli(&folder, &["create", "away", "--offset", "1h"])).success();
+    let mut hammer = Hammer::start(8);
+    let pid = id(&hammer.guest);
+    let original = vdso(&pid);
+    let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    for round in 0..20 {
+        attach(&folder, &pid, &["--to", "away"]);
+        assert!(hammer.is_ahead(HOUR), "round {round}");
+        assert_ne!(vdso(&pid)[..used], original[..used], "round {round}");
+        detach(&folder, &pid);
+        assert!(hammer.is_ahead(0), "round {round}");
+        assert_eq!(vdso(&pid)[..used], original[..used], "round {round}: every byte that was there");
+    }
+    hammer.finish();
+}
+
+#[test]
+fn threads_interrupted_in_the_first_instructions_go_on() {
+    let folder = Folder::new("attach-entry");
+    for function in ["clock_gettime", "gettimeofday", "time", "clock_getres"] {
+        let mut command = Command::new(guest("entry"));
+        command.arg(function).stdin(Stdio::piped());
+        let mut guest = start(command);
+        let mut stdin = guest.stdin();
+        assert_eq!(guest.must_say(), "inside", "{function}");
+        let pid = id(&guest);
+        attach(&folder, &pid, &["--offset", "10d"]);
+        let before = Host::now();
+        stdin.write_all(b"\n").unwrap();
+        let mut say = || guest.must_say().parse::<i128>().unwrap_or_else(|_| panic!("{function} gave no number"));
+        let (first, second) = (say(), say());
+        let after = Host::now();
+        // A reading that had begun may be of either side.
+        let near = |seconds: i128, ahead: i128| {
+            ((before.of(5) + ahead) / SECOND..=(after.of(0) + ahead) / SECOND).contains(&seconds)
+        };
+        assert!(
+            function == "clock_getres" && first == 0 || near(first, 0) || near(first, 10 * DAY),
+            "{function}: {first}"
+        );
+        assert!(near(second, 10 * DAY), "{function}: {second}");
+        guest.finish().success();
+    }
+}
+
+/// A shell that reads commands.
+struct Shell {
+    guest: Started,
+    stdin: ChildStdin,
+}
+
+impl Shell {
+    fn start() -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while read -r line; do eval \"$line\"; done"]).stdin(Stdio::piped());
+        let mut guest = start(command);
+        let stdin = guest.stdin();
+        Self { guest, stdin }
+    }
+
+    fn say(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").unwrap();
+        self.guest.must_say()
+    }
+
+    /// Whether a program that it starts reads a realtime so far ahead, and a program which that starts.
+    #[track_caller]
+    fn starts_ahead(&mut self, ns: i128) -> bool {
+        let before = Host::now().of(5);
+        let (child, grandchild) = (self.say("date +%s"), self.say("sh -c 'date +%s; :'"));
+        let after = Host::now().of(0);
+        [child, grandchild].iter().all(|seconds| {
+            let seconds: i128 = seconds.parse().unwrap_or_else(|_| panic!("date said {seconds:?}"));
+            ((before + ns) / SECOND..=(after + ns) / SECOND).contains(&seconds)
+        })
+    }
+}
+
+#[test]
+fn what_a_process_starts_is_where_the_process_is() {
+    let folder = Folder::new("attach-children");
+    let mut shell = Shell::start();
+    let pid = id(&shell.guest);
+    assert!(shell.starts_ahead(0));
+    attach(&folder, &pid, &["--offset", "10d", "--name", "first"]);
+    assert!(shell.starts_ahead(10 * DAY));
+    detach(&folder, &pid);
+    assert!(shell.starts_ahead(0), "after it has left");
+    attach(&folder, &pid, &["--offset", "-10d", "--name", "second"]);
+    assert!(shell.starts_ahead(-10 * DAY), "in another namespace than its supervisor's");
+    detach(&folder, &pid);
+    assert!(shell.starts_ahead(0), "after it has left again");
+}
+
+#[test]
+fn a_program_that_was_started_inside_can_leave() {
+    let folder = Folder::new("attach-inside");
+    let mut command = cli(&folder, &["run", "--offset", "10d", "--", "sh", "-c"]);
+    command.arg("echo $$; while read -r line; do eval \"$line\"; done").stdin(Stdio::piped());
+    let mut guest = start(command);
+    let stdin = guest.stdin();
+    let pid = guest.must_say();
+    let mut shell = Shell { guest, stdin };
+    assert!(shell.starts_ahead(10 * DAY));
+    detach(&folder, &pid);
+    assert!(shell.starts_ahead(0));
+    attach(&folder, &pid, &["--offset", "-3d"]);
+    assert!(shell.starts_ahead(-3 * DAY));
+}
+
+#[test]
+fn a_member_whose_supervisor_has_died_is_adopted() {
+    let folder = Folder::new("attach-adopt");
+    let mut shell = Shell::start();
+    let pid = id(&shell.guest);
+    for (round, flags) in [["--offset", "10d"], ["--to", &format!("attached-{pid}")]].iter().enumerate() {
+        if round > 0 {
+            detach(&folder, &pid);
+        }
+        attach(&folder, &pid, flags);
+        kill_supervisor(&folder);
+        let printed = shell.say("date +%s || echo cannot");
+        assert_eq!(printed, "cannot", "nobody lets it start programs");
+        let adopted = run(cli(&folder, &["adopt", &pid]));
+        assert!(adopted.status.success(), "{adopted:?}");
+        assert!(shell.starts_ahead(10 * DAY));
+        let again = run(cli(&folder, &["adopt", &pid]));
+        assert_eq!(again.code(), 125, "{again:?}");
+        assert!(again.stderr.contains("has a supervisor"), "{again:?}");
+    }
+}
+
+/// Kills the one process that holds a namespace of this folder without being a member.
+fn kill_supervisor(folder: &Folder) {
+    let supervisors: Vec<u32> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+            name == "elsewhen-super\n" && maps.contains(folder.path().to_str().unwrap())
+        })
+        .collect();
+    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+    kill_process(Pid::from_raw(supervisors[0] as i32).unwrap(), Signal::KILL).unwrap();
+    until("the supervisor has ended", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", supervisors[0]));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    });
+}
+
+#[test]
+fn a_tree_enters_as_a_whole() {
+    let folder = Folder::new("attach-tree");
+    let script = "import os, subprocess, sys\n\
+        child = 'import sys, time; sys.stdin.readline(); print(int(time.time()), flush=True); sys.stdin.readline()'\n\
+        middle = 'import subprocess, sys; subprocess.run([sys.executable, \"-c\", sys.argv[1]])'\n\
+        children = [subprocess.Popen([sys.executable, '-c', middle, child], stdin=subprocess.PIPE) for _ in range(2)]\n\
+        print(os.getpid(), flush=True)\n\
+        for line in sys.stdin:\n    [(c.stdin.write(b'\\n'), c.stdin.flush()) for c in children]\n\
+        [c.stdin.close() for c in children]; [c.wait() for c in children]";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).stdin(Stdio::piped());
+    let mut guest = start(command);
+    let mut stdin = guest.stdin();
+    let pid = guest.must_say();
+    until("all have started", || elsewhen::tree(pid.parse().unwrap()).is_ok_and(|tree| tree.len() == 5));
+    // Python has read what it starts with.
+    sleep(Duration::from_millis(500));
+    attach(&folder, &pid, &["--tree", "--offset", "10d"]);
+    let name = format!("attached-{pid} 5");
+    let listed = || run(cli(&folder, &["ls", "-n", "-o", "NAME,MEMBERS"])).success().stdout;
+    assert!(listed().lines().any(|line| line == name), "{}", listed());
+    let before = Host::now();
+    stdin.write_all(b"\n").unwrap();
+    let seconds = [guest.must_say(), guest.must_say()];
+    let after = Host::now();
+    for seconds in seconds {
+        let seconds: i128 = seconds.parse().unwrap();
+        assert!(
+            ((before.of(5) + 10 * DAY) / SECOND..=(after.of(0) + 10 * DAY) / SECOND).contains(&seconds),
+            "{seconds}"
+        );
+    }
+    run(cli(&folder, &["detach", "-t", &pid, "--tree"])).success();
+    drop(stdin);
+    guest.finish().success();
+    until("it is gone with its supervisor", || !listed().contains("attached"));
+}
+
+#[test]
+fn what_cannot_enter_is_refused_and_left_as_it_was() {
+    let folder = Folder::new("attach-refused");
+    let attach = |pid: &str| ["attach", "-t", pid, "--offset", "1d", "--name", "refused"].map(str::to_owned);
+    let refused = |pid: &str, reason: &str| {
+        let arguments = attach(pid);
+        refused(&folder, &arguments.each_ref().map(String::as_str), reason);
+    };
+    refused("4194304", "there is no process 4194304");
+    refused("2", "kernel");
+    // A member already.
+    let mut command = cli(&folder, &["run", "--offset", "1d", "--", "sleep", "60"]);
+    let member = start({
+        command.stdout(Stdio::null());
+        command
+    });
+    until("it has started", || !elsewhen::tree(id(&member).parse().unwrap()).unwrap_or_default().is_empty());
+    let sleeper = || {
+        let supervisors = elsewhen_linux::process::children(id(&member).parse().unwrap());
+        supervisors.iter().flat_map(|pid| elsewhen_linux::process::children(*pid)).next()
+    };
+    until("it sleeps", || sleeper().is_some_and(|pid| elsewhen::name_of(pid).is_ok_and(|name| name.is_some())));
+    refused(&sleeper().unwrap().to_string(), "in a namespace already");
+    // Nothing but what was asked for.
+    let nothing = run(cli(&folder, &["attach", "-t", "1"]));
+    assert!(nothing.code() == 125 && nothing.stderr.contains("nothing is asked for"), "{nothing:?}");
+    let gone = run(cli(&folder, &["attach", "-t", "1", "--to", "nowhere"]));
+    assert!(gone.code() == 125 && gone.stderr.contains("no namespace \"nowhere\""), "{gone:?}");
+    // Not a member.
+    let mut outsider = Asked::new(Command::new(guest("clocks")));
+    let pid = id(&outsider.guest);
+    let detach = run(cli(&folder, &["detach", "-t", &pid]));
+    assert!(detach.code() == 125 && detach.stderr.contains("is in no namespace"), "{detach:?}");
+    let answer = outsider.ask();
+    Shift::default().check("an outsider", &answer.readings, &answer.before, &answer.after);
+    outsider.finish().success();
+    assert_eq!(
+        run(cli(&folder, &["ls", "-n", "-o", "NAME"])).stdout.lines().filter(|name| *name == "refused").count(),
+        0
+    );
+}
+
+#[test]
+fn a_program_under_a_tracer_is_refused() {
+    if !has("strace") {
+        return skip("a_program_under_a_tracer_is_refused", "no strace");
+    }
+    let folder = Folder::new("attach-traced");
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "sh", "-c", "echo $$; read -r line"]).stdin(Stdio::piped());
+    let mut guest = start(command);
+    let pid = guest.must_say();
+    refused(&folder, &["attach", "-t", &pid, "--offset", "1d"], "is traced by process");
+    drop(guest.stdin());
+    guest.finish();
+}
+
+#[test]
+fn a_program_of_another_user_is_refused() {
+    if !harness::is_root() {
+        return skip("a_program_of_another_user_is_refused", "needs root");
+    }
+    let folder = Folder::new("attach-user");
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let mut guest = Asked::new(Command::new(guest("clocks")));
+    let pid = id(&guest.guest);
+    let binary = folder.copy(ELSEWHEN, "elsewhen", 0o755);
+    let mut command = Command::new(binary);
+    command.args(["attach", "-t", &pid, "--offset", "1d"]).env_remove("XDG_RUNTIME_DIR").stdin(Stdio::null());
+    command.uid(65534).gid(65534);
+    let outcome = run(command);
+    assert_eq!(outcome.code(), 125, "{outcome:?}");
+    assert!(outcome.stderr.contains("permission denied"), "{outcome:?}");
+    let answer = guest.ask();
+    Shift::default().check("the program", &answer.readings, &answer.before, &answer.after);
+    guest.finish().success();
+}
+
+#[test]
+fn a_tool_that_is_killed_leaves_right_clocks_of_one_side() {
+    let folder = Folder::new("attach-killed");
+    let (mut entered, mut outside) = (0, 0);
+    for round in 0..24 {
+        let mut hammer = Hammer::start(3);
+        let pid = id(&hammer.guest);
+        let mut command = cli(&folder, &["attach", "-t", &pid, "--offset", "1h", "--name", &format!("killed-{round}")]);
+        command.process_group(0).stderr(Stdio::null());
+        let mut tool = command.spawn().unwrap();
+        sleep(Duration::from_micros(1000 + 400 * round));
+        let group = Pid::from_child(&tool);
+        // Both processes of it, but where the second has a session of its own already.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        tool.wait().unwrap();
+        let ahead = hammer.is_ahead(HOUR);
+        assert!(ahead || hammer.is_ahead(0), "round {round}");
+        if ahead {
+            entered += 1;
+        } else {
+            outside += 1;
+            // It can still enter.
+            attach(&folder, &pid, &["--offset", "2h", "--name", &format!("repaired-{round}")]);
+            assert!(hammer.is_ahead(2 * HOUR), "round {round}: after it was repaired");
+        }
+        detach(&folder, &pid);
+        assert!(hammer.is_ahead(0), "round {round}: after it has left");
+        hammer.finish();
+    }
+    println!("{entered} had entered, {outside} had not");
+}
