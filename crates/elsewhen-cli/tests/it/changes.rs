@@ -8,32 +8,32 @@ use crate::waits::at_once;
 use elsewhen::{Child, Clocks, Family, Namespace, Rate, SignedDuration, Spec};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 /// How late a wait may be noticed to be over: a busy machine is slow.
-const LATE: Duration = Duration::from_secs(2);
+pub(crate) const LATE: Duration = Duration::from_secs(2);
 /// How long the guest may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long waits may seem too short by a clock that is a thousand times as fast: what the host's counts in a
 /// microsecond.
 const ROUNDED: i128 = 1_000_000;
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const ECANCELED: i32 = 125;
 
 /// Kinds of waits, as the guest lists them.
-const DATES: &[&str] = &["date", "libc-date"];
-const DEADLINES: &[&str] = &["deadline"];
-const DURATIONS: &[&str] = &["duration"];
-const WAITS: &[&str] = &["date", "libc-date", "deadline", "duration"];
+pub(crate) const DATES: &[&str] = &["date", "libc-date"];
+pub(crate) const DEADLINES: &[&str] = &["deadline"];
+pub(crate) const DURATIONS: &[&str] = &["duration"];
+pub(crate) const WAITS: &[&str] = &["date", "libc-date", "deadline", "duration"];
 const TIMER_DATES: &[&str] = &["timer-date"];
 const OTHER_TIMERS: &[&str] = &["timer-deadline", "timer-duration"];
 
 /// How a guest is built and waits.
 #[derive(Clone, Copy, Debug)]
-struct Form {
+pub(crate) struct Form {
     build: Build,
     mode: &'static str,
 }
@@ -70,7 +70,7 @@ impl Form {
 
 /// A wait that is over.
 #[derive(Clone, Debug)]
-struct Over {
+pub(crate) struct Over {
     /// 0, or an error number.
     result: i32,
     /// How far its clock was past the end.
@@ -81,32 +81,82 @@ struct Over {
 
 /// What the guest says about threads that wait for nothing, and how many waits of each way are over.
 #[derive(Clone, Debug, PartialEq)]
-struct Idle {
+pub(crate) struct Idle {
     switches: u64,
     disturbed: u64,
     counts: Vec<u64>,
 }
 
+/// The guest's process.
+enum Running {
+    Member(Child),
+    Outside(std::process::Child),
+}
+
+impl Running {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Member(child) => child.id(),
+            Self::Outside(child) => child.id(),
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Member(child) => !matches!(child.try_wait(), Ok(None)),
+            Self::Outside(child) => !matches!(child.try_wait(), Ok(None)),
+        }
+    }
+
+    /// Only where it has not ended by itself.
+    fn end(&mut self) {
+        match self {
+            Self::Member(child) => drop((child.kill(), child.wait())),
+            Self::Outside(child) => drop((child.kill(), child.wait())),
+        }
+    }
+}
+
 /// The guest, waiting.
-struct Guest {
+pub(crate) struct Guest {
     form: Form,
-    child: Child,
+    child: Running,
     to: Option<ChildStdin>,
     lines: Receiver<(String, Instant)>,
     over: BTreeMap<String, Over>,
     idle: Option<Idle>,
-    started: Instant,
+    pub(crate) started: Instant,
     ready: Instant,
 }
 
 impl Guest {
     /// Starts it in a namespace, with all waits of these kinds.
-    fn start(namespace: &Namespace, form: Form, length: Duration, kinds: &[&str]) -> Self {
+    pub(crate) fn start(namespace: &Namespace, form: Form, length: Duration, kinds: &[&str]) -> Self {
         let mut command = namespace.command(guest_as("changes", form.build).unwrap());
         command.arg(form.mode).arg(length.as_nanos().to_string()).args(form.ways(kinds));
         let started = Instant::now();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (to, from) = (child.take_stdin(), BufReader::new(child.take_stdout().unwrap()));
+        let (to, from) = (child.take_stdin(), child.take_stdout().unwrap());
+        Self::hear(form, Running::Member(child), to, from, started)
+    }
+
+    /// Starts it in no namespace.
+    pub(crate) fn start_outside(form: Form, length: Duration, kinds: &[&str]) -> Self {
+        let mut command = std::process::Command::new(guest_as("changes", form.build).unwrap());
+        command.arg(form.mode).arg(length.as_nanos().to_string()).args(form.ways(kinds));
+        let started = Instant::now();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (to, from) = (child.stdin.take(), child.stdout.take().unwrap());
+        Self::hear(form, Running::Outside(child), to, from, started)
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn hear(form: Form, child: Running, to: Option<ChildStdin>, from: ChildStdout, started: Instant) -> Self {
+        let from = BufReader::new(from);
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in from.lines().map_while(Result::ok) {
@@ -148,7 +198,7 @@ impl Guest {
     }
 
     /// What it says about the threads that wait for nothing.
-    fn idle(&mut self) -> Idle {
+    pub(crate) fn idle(&mut self) -> Idle {
         self.to.as_mut().unwrap().write_all(b"\n").unwrap();
         let deadline = Instant::now() + PATIENCE;
         while self.idle.is_none() {
@@ -158,14 +208,14 @@ impl Guest {
     }
 
     /// The waits that are over by then.
-    fn over_until(&mut self, deadline: Instant) -> &BTreeMap<String, Over> {
+    pub(crate) fn over_until(&mut self, deadline: Instant) -> &BTreeMap<String, Over> {
         while self.listen(deadline) {}
         &self.over
     }
 
     /// Fails if a wait ends until then.
     #[track_caller]
-    fn none_until(&mut self, what: &str, deadline: Instant) {
+    pub(crate) fn none_until(&mut self, what: &str, deadline: Instant) {
         let form = self.form;
         let over = self.over_until(deadline);
         assert!(over.is_empty(), "{form:?}: {what}: {over:?}");
@@ -173,7 +223,13 @@ impl Guest {
 
     /// Fails unless all waits of these kinds, and no others, are over by then, and end as they must. Returns them.
     #[track_caller]
-    fn all_until(&mut self, what: &str, kinds: &[&str], deadline: Instant, early: i128) -> BTreeMap<String, Over> {
+    pub(crate) fn all_until(
+        &mut self,
+        what: &str,
+        kinds: &[&str],
+        deadline: Instant,
+        early: i128,
+    ) -> BTreeMap<String, Over> {
         let ways = self.form.ways(kinds);
         while ways.iter().any(|way| !self.over.contains_key(way)) && self.listen(deadline) {}
         let missing: Vec<_> = ways.iter().filter(|way| !self.over.contains_key(*way)).collect();
@@ -191,7 +247,7 @@ impl Guest {
 
     /// Fails if somebody who waits for nothing was disturbed since.
     #[track_caller]
-    fn nobody_was_disturbed_since(&mut self, before: &Idle) {
+    pub(crate) fn nobody_was_disturbed_since(&mut self, before: &Idle) {
         let now = self.idle();
         let seen = (now.switches, now.disturbed);
         assert_eq!(seen, (before.switches, 0), "{:?}: who waits for nothing was disturbed", self.form);
@@ -202,17 +258,16 @@ impl Drop for Guest {
     fn drop(&mut self) {
         drop(self.to.take());
         let ends = Instant::now() + Duration::from_secs(1);
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < ends {
+        while !self.child.has_ended() && Instant::now() < ends {
             sleep(Duration::from_millis(2));
         }
-        // Only where it has not ended by itself; its children go with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Its children go with it.
+        self.child.end();
     }
 }
 
 /// Runs `check` with each form of the guest at once.
-fn in_every_form(test: &str, check: impl Fn(Form) + Sync) {
+pub(crate) fn in_every_form(test: &str, check: impl Fn(Form) + Sync) {
     let (check, mut cases) = (&check, Vec::new());
     for form in FORMS {
         match guest_as("changes", form.build) {
@@ -223,29 +278,29 @@ fn in_every_form(test: &str, check: impl Fn(Form) + Sync) {
     at_once(cases);
 }
 
-fn rate(rate: f64) -> Rate {
+pub(crate) fn rate(rate: f64) -> Rate {
     Rate::from_f64(rate).unwrap()
 }
 
-fn seconds(seconds: i64) -> SignedDuration {
+pub(crate) fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + LATE
 }
 
-fn in_ms(ms: u64) -> Instant {
+pub(crate) fn in_ms(ms: u64) -> Instant {
     Instant::now() + Duration::from_millis(ms)
 }
 
 /// A namespace prepared for every change.
-fn adjustable() -> Namespace {
+pub(crate) fn adjustable() -> Namespace {
     Namespace::new(&Spec::new().adjustable()).unwrap()
 }
 
 /// A namespace whose date can be changed, and no more.
-fn plain() -> Namespace {
+pub(crate) fn plain() -> Namespace {
     Namespace::new(&Spec::new()).unwrap()
 }
 
