@@ -183,7 +183,7 @@ pub(crate) struct Set {
     pub(crate) thaw: Vec<String>,
 
     /// Spread the change over so much of the host's time, in which the clocks run faster or slower, instead of jumping
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) smooth: Option<String>,
 }
 
@@ -279,7 +279,7 @@ pub(crate) struct Wait {
     pub(crate) until: String,
 
     /// Give up, with exit status 1, after so much of the host's time
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub(crate) timeout: Option<String>,
 }
 

@@ -1,12 +1,19 @@
 //! The host's clocks.
 
+use crate::inside;
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC};
 
-/// Reads one of this process's clocks. Mirrors `clock_gettime(2)`.
-///
-/// In a process that is itself a member this is the member's time, not the host's.
+/// Reads one of the host's clocks, also in a process that is itself a member. Mirrors `clock_gettime(2)`.
 pub fn now(clock: ClockId) -> HostNs {
+    match inside::host_time(clock as i32) {
+        Some(time) => HostNs(time.tv_sec.saturating_mul(NSEC_PER_SEC).saturating_add(time.tv_nsec)),
+        None => now_here(clock),
+    }
+}
+
+/// Reads one of this process's clocks, which are a namespace's where it is a member.
+pub fn now_here(clock: ClockId) -> HostNs {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
     let result = unsafe { libc::clock_gettime(clock as i32, &mut time) };

@@ -7,6 +7,7 @@
 //! - [`redirect`]: the host vDSO's entries turned towards the image;
 //! - [`enter`]: placing all of it in a new program, before that program reads a clock;
 //! - [`attach`]: entering a process that runs, leaving it, and changing its page;
+//! - [`inside`]: this process, where it is itself a member;
 //! - [`trace`]: the short `ptrace(2)` session for programs that announce themselves in no other way;
 //! - [`remote`]: another process's memory;
 //! - [`process`] and [`signals`]: forking, waiting, passing signals on;
@@ -24,6 +25,7 @@ pub mod enter;
 mod error;
 pub mod filter;
 mod halt;
+pub mod inside;
 pub mod page;
 pub mod probe;
 pub mod process;

@@ -157,7 +157,7 @@ impl Inheritance {
     }
 
     /// Applies it to the calling process. Async-signal-safe.
-    fn apply(&self) {
+    pub(crate) fn apply(&self) {
         if self.ignored_sigchld {
             // SAFETY: ignoring a signal runs no code.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -339,6 +339,14 @@ pub fn command_of(pid: u32) -> String {
         return text;
     }
     std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
+}
+
+/// Another descriptor for an open file, closed on exec.
+///
+/// # Errors
+/// Where none is left.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().step(|| "duplicate a descriptor".into())
 }
 
 /// A random number, or one that differs between processes and moments.

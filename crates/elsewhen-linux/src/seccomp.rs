@@ -59,15 +59,31 @@ pub fn install(filter: &Filter) -> io::Result<OwnedFd> {
 }
 
 fn load(filter: &Filter, flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let listener = load_raw(filter, flags)?;
+    // SAFETY: with NEW_LISTENER the call returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+fn load_raw(filter: &Filter, flags: libc::c_ulong) -> io::Result<i32> {
     let program = filter.program();
     // SAFETY: the kernel reads the program, which lives as long as the call, and writes nothing.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+/// Loads a filter that announces nothing into the calling thread. Async-signal-safe; `no_new_privs` as for [`install`].
+///
+/// # Errors
+/// `EPERM`, `EACCES`: forbidden.
+pub(crate) fn install_without_listener(filter: &Filter) -> io::Result<()> {
+    match load_raw(filter, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            rustix::thread::set_no_new_privs(true)?;
+            load_raw(filter, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).map(drop)
+        }
+        other => other.map(drop),
     }
-    // SAFETY: with NEW_LISTENER the call returns a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }
 
 /// The descriptor at which the kernel announces members' calls.

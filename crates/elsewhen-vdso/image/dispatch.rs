@@ -14,6 +14,7 @@ use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::setting;
 use crate::signals;
+use crate::state::BELONGS_TO_HOST;
 use crate::surface::{Action, Reach, WORD_CONFINED, action, catches};
 use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
@@ -121,6 +122,12 @@ pub(crate) fn is_wait(number: u32) -> bool {
 }
 
 fn translate(frame: &mut Frame, action: Action) -> Step {
+    use Action::{Adjtimex, ClockAdjtime, ClockSettime, Settimeofday};
+    let has_left = state().belongs.load(Ordering::Relaxed) == BELONGS_TO_HOST;
+    if has_left && matches!(action, Adjtimex | ClockAdjtime | ClockSettime | Settimeofday) {
+        // The clock is the host's, and so is the answer.
+        return Ok(Next::Call);
+    }
     match action {
         Action::ClockGettime => clock_gettime(frame),
         Action::Gettimeofday => gettimeofday(frame),

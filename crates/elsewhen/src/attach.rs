@@ -33,20 +33,20 @@ pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
         }
         Membership::Never => {
             let destination = Destination::tree(namespace.reach, paced);
-            attach::enter(&namespace.entrance, pid, destination, |listener, entered| {
+            attach::enter(namespace.entrance()?, pid, destination, |listener, entered| {
                 supervise(namespace, pid, listener, entered)
             })?;
         }
         Membership::Left => {
             // Its supervisor may have died, and then this process is the next.
-            match attach::announce_anew(&namespace.entrance, pid) {
+            match attach::announce_anew(namespace.entrance()?, pid) {
                 Ok(listener) => {
                     supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?
                 }
                 Err(error) if error.is_busy() => {}
                 Err(error) => return Err(error.into()),
             }
-            attach::switch(&namespace.entrance, pid, again(namespace, pid, paced)?)?;
+            attach::switch(namespace.entrance()?, pid, again(namespace, pid, paced)?)?;
         }
     }
     let page = namespace.page.page();
@@ -68,13 +68,13 @@ pub(crate) fn adopt(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
     if attach::membership(pid)? != Membership::Member {
         return Err(Error::refused(format!("process {pid} is in no namespace")));
     }
-    let listener = attach::announce_anew(&namespace.entrance, pid)?;
+    let listener = attach::announce_anew(namespace.entrance()?, pid)?;
     supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?;
     let memory = RemoteMemory::open(Tid(pid))?;
     let is_ours = waiters::page_of(pid).is_some_and(|(_, inode)| inode == namespace.page.inode());
     let belongs = attach::terms(&memory).map(|terms| terms.belongs);
     if !is_ours || belongs != Some(BELONGS_TO_TREE) {
-        attach::switch(&namespace.entrance, pid, Destination::tree(namespace.reach, false))?;
+        attach::switch(namespace.entrance()?, pid, Destination::tree(namespace.reach, false))?;
         Members::only(pid).wake(namespace.page.page().begin().counter());
     }
     Ok(())

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::namespace::Namespace;
-use crate::supervisor::{Gate, Supervisor};
+use crate::supervisor::{self, Gate, Supervisor};
 use elsewhen_linux::filter::Filter;
+use elsewhen_linux::inside;
 use elsewhen_linux::process::{self, Change, Inheritance, ListenerSocket, PidFd};
 use std::ffi::OsStr;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -18,6 +20,8 @@ pub struct Command {
     inner: std::process::Command,
     inheritance: Inheritance,
     socket: Option<ListenerSocket>,
+    /// Whether its processes change to the namespace's page before they execute it.
+    is_prepared: bool,
 }
 
 /// Passes builder calls on to the standard library's command.
@@ -39,7 +43,13 @@ impl Command {
 
     /// Takes over a command of the standard library, with everything set on it.
     pub fn from_std(namespace: &Namespace, command: std::process::Command) -> Self {
-        Self { namespace: namespace.clone(), inner: command, inheritance: Inheritance::default(), socket: None }
+        Self {
+            namespace: namespace.clone(),
+            inner: command,
+            inheritance: Inheritance::default(),
+            socket: None,
+            is_prepared: false,
+        }
     }
 
     delegate! {
@@ -94,7 +104,10 @@ impl Command {
     /// the filter cannot be loaded, as inside another namespace.
     pub fn spawn(&mut self) -> Result<Child> {
         let shown = Path::new(self.inner.get_program()).display().to_string();
-        let Self { namespace, inner, inheritance, socket } = self;
+        if self.namespace.0.is_inside() {
+            return self.spawn_inside(shown);
+        }
+        let Self { namespace, inner, inheritance, socket, .. } = self;
         let socket =
             socket.get_or_insert_with(|| ListenerSocket::of(inner, Filter::new(namespace.0.reach), *inheritance));
         let (supervisor, spawned) = socket.start(|ours| {
@@ -107,6 +120,22 @@ impl Command {
                 Ok(Child { inner, pidfd, gate: supervisor.gate(&namespace.0), supervisor: Some(supervisor), shown })
             }
             Err(error) => Err(supervisor.explain(&shown, &error)),
+        }
+    }
+
+    /// As [`spawn`](Self::spawn), in a process that is itself a member: the program is entered by the supervisor that this
+    /// process has, after it has changed to the namespace's page.
+    fn spawn_inside(&mut self, shown: String) -> Result<Child> {
+        let Self { namespace, inner, inheritance, is_prepared, .. } = self;
+        if !std::mem::replace(is_prepared, true) {
+            inside::change_before_exec(inner, namespace.0.page.as_fd(), namespace.0.reach, *inheritance)?;
+        }
+        match inner.spawn() {
+            Ok(inner) => {
+                let pidfd = PidFd::open(inner.id())?;
+                Ok(Child { inner, pidfd, gate: Arc::default(), supervisor: None, shown })
+            }
+            Err(error) => Err(supervisor::not_run(&shown, &error)),
         }
     }
 

@@ -10,9 +10,10 @@ use crate::status::Status;
 use elsewhen_linux::enter::Entrance;
 use elsewhen_linux::timers::Change;
 use elsewhen_linux::waiters::Members;
-use elsewhen_linux::{clock, page::PageFile, process};
+use elsewhen_linux::{clock, inside, page::PageFile, process};
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
-use elsewhen_vdso::page::{Identity, Map};
+use elsewhen_vdso::page::{Identity, Map, Snapshot};
+use elsewhen_vdso::state::BELONGS_TO_HOST;
 use elsewhen_vdso::surface::Reach;
 use elsewhen_vdso::transform::{HostNs, Split};
 use jiff::SignedDuration;
@@ -52,7 +53,8 @@ pub struct Namespace(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) page: PageFile,
-    pub(crate) entrance: Entrance,
+    /// `None` in a process that is itself a member: programs are entered by the supervisor that it has.
+    entrance: Option<Entrance>,
     /// What members have been prepared for.
     pub(crate) reach: Reach,
     /// What members have done to the clock.
@@ -67,22 +69,33 @@ pub(crate) struct Inner {
 type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Namespace {
-    /// Makes a namespace whose clocks are the host's but for what `spec` asks.
+    /// Makes a namespace whose clocks are the host's but for what `spec` asks; in a process that is itself a member, those
+    /// of its own namespace, as they are now.
     ///
     /// # Errors
     /// Where `spec` puts a clock out of its range ([`is_invalid`](crate::Error::is_invalid)), or this kernel cannot
     /// do it: no vDSO, one that cannot be redirected, or no executable memory files.
     pub fn new(spec: &Spec) -> Result<Self> {
-        let entrance = Entrance::new()?;
+        let entrance = entrance()?;
         // What cannot be is refused before there is anything to be found by name.
         let identity = [Map::Offset(Split::from_ns(0)); TIMELINES];
-        let maps = plan::plan(&identity, &clock::sample(), Start::Fresh, spec)?;
+        let host = clock::sample();
+        let (maps, outer) = match outer() {
+            None => (plan::plan(&identity, &host, Start::Fresh, spec)?, Reach::from_bits(0)),
+            Some(outer) => (plan::nested(&outer.maps, &host, spec)?, outer.reach),
+        };
+        // A supervisor finds another namespace than its own by name only.
+        let unnamed = format!("inside-{}", std::process::id());
+        let spec = &match spec.name() {
+            None if entrance.is_none() => spec.clone().with_name(&unnamed)?,
+            _ => spec.clone(),
+        };
         let page = match spec.name() {
-            None => PageFile::create(spec.identity())?,
+            None => PageFile::create(spec.identity(outer))?,
             Some(name) => {
                 let folder = registry::folder()?;
                 registry::clean(&folder);
-                PageFile::create_in(&folder, spec.identity()).map_err(|error| match error.is_taken() {
+                PageFile::create_in(&folder, spec.identity(outer)).map_err(|error| match error.is_taken() {
                     true => Error::invalid(format!(
                         "there is a namespace {name:?} already: run a program in it with `elsewhen exec`, change it with \
                          `elsewhen set`, or take another name"
@@ -116,10 +129,10 @@ impl Namespace {
     /// # }
     /// ```
     pub fn open(name: &str) -> Result<Self> {
-        Ok(Self::with(registry::open(name)?, Entrance::new()?))
+        Ok(Self::with(registry::open(name)?, entrance()?))
     }
 
-    fn with(page: PageFile, entrance: Entrance) -> Self {
+    fn with(page: PageFile, entrance: Option<Entrance>) -> Self {
         let report: Report = Arc::new(|message| eprintln!("elsewhen: {message}"));
         let reach = page.page().reach();
         Self(Arc::new(Inner {
@@ -213,7 +226,7 @@ impl Namespace {
         let folder = registry::folder()?;
         registry::check(name)?;
         let identity = Identity { name, reach: page.reach, persistent: false, seed: process::random() };
-        let made = Self::with(PageFile::create_in(&folder, identity)?, Entrance::new()?);
+        let made = Self::with(PageFile::create_in(&folder, identity)?, entrance()?);
         made.0.page.page().publish(&page.maps);
         Ok(made)
     }
@@ -312,7 +325,33 @@ impl Namespace {
     }
 }
 
+/// What entering programs takes; `None` in a process that is itself a member.
+fn entrance() -> Result<Option<Entrance>> {
+    if inside::terms().is_some() { Ok(None) } else { Ok(Some(Entrance::new()?)) }
+}
+
+/// The namespace that this process is in.
+fn outer() -> Option<Snapshot> {
+    inside::terms().filter(|terms| terms.belongs != BELONGS_TO_HOST)?;
+    crate::attach::page_of(std::process::id()).ok()
+}
+
 impl Inner {
+    /// What entering programs takes.
+    ///
+    /// # Errors
+    /// In a process that is itself a member.
+    pub(crate) fn entrance(&self) -> Result<&Entrance> {
+        self.entrance.as_ref().ok_or_else(|| {
+            Error::setup("this process is itself in a namespace, from where no other process can be entered or adopted")
+        })
+    }
+
+    /// Whether programs are entered by the supervisor that this process has.
+    pub(crate) const fn is_inside(&self) -> bool {
+        self.entrance.is_none()
+    }
+
     /// Changes clocks; see [`Namespace::set`].
     pub(crate) fn change(&self, spec: &Spec) -> Result<()> {
         if spec.is_empty() {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::spec::{Pace, Position, Rate, Spec};
 use elsewhen_vdso::clock::{Family, TIMELINES, Timeline};
 use elsewhen_vdso::page::Map;
-use elsewhen_vdso::transform::{Affine, HostNs, MemberNs, Pivot, RATE_ONE, RATE_SHIFT};
+use elsewhen_vdso::transform::{Affine, HostNs, MemberNs, Pivot, RATE_ONE, RATE_SHIFT, Split};
 
 /// The maps of every timeline, in the order of their places.
 pub(crate) type Maps = [Map; TIMELINES];
@@ -78,6 +78,35 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
         };
     }
     Ok(planned)
+}
+
+/// The maps of a namespace made inside another: what `spec` asks is asked of the clocks that are read there.
+///
+/// # Errors
+/// Where a clock would leave its range, or run slower than 1/1000 or faster than 1000.
+pub(crate) fn nested(outer: &Maps, host: &[HostNs; TIMELINES], spec: &Spec) -> Result<Maps> {
+    let outer: [Affine; TIMELINES] = std::array::from_fn(|place| outer[place].to_pivot().at(host[place]));
+    let read = std::array::from_fn(|place| HostNs(outer[place].to_member(host[place]).0));
+    let identity = [Map::Offset(Split { sec: 0, nsec: 0 }); TIMELINES];
+    let mut inner = plan(&identity, &read, Start::Fresh, spec)?;
+    for timeline in Timeline::ALL {
+        let place = timeline as usize;
+        let map = inner[place].to_pivot().after;
+        let mult = (u128::from(map.mult) * u128::from(outer[place].mult)) >> RATE_SHIFT;
+        let mult = match u64::try_from(mult).ok().filter(|mult| *mult == 0 || Rate::from_mult(*mult).is_some()) {
+            Some(mult) => mult,
+            None => {
+                let family = timeline.family().name();
+                return Err(Error::invalid(format!(
+                    "{family} would run at {} times the host's pace, which is not within 1/1000 and 1000",
+                    mult as f64 / RATE_ONE as f64
+                )));
+            }
+        };
+        let member_ns = map.to_member(read[place]).0;
+        inner[place] = Map::from_pivot(Pivot::settled(Affine { host_ns: host[place].0, member_ns, mult }));
+    }
+    Ok(inner)
 }
 
 /// A planned change spread over some time: first the clocks that it moves run faster or slower, then the planned maps take
@@ -164,8 +193,6 @@ fn seconds(time: MemberNs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use elsewhen_vdso::page::Map;
-    use elsewhen_vdso::transform::Split;
     use jiff::SignedDuration;
     use proptest::prelude::*;
 
@@ -183,6 +210,21 @@ mod tests {
         assert_eq!(planned.after.offset_ns(), Some(3_000));
         let spec = Spec::new().by(Family::Monotonic, SignedDuration::from_nanos(-2_000));
         assert!(running(&ahead, &spec).unwrap_err().is_invalid(), "MONOTONIC does not go back");
+    }
+
+    #[test]
+    fn inside_another_a_namespace_starts_from_what_is_read_there() {
+        let fast = Affine { host_ns: NOW[0].0, member_ns: 5_000_000_000, mult: 10 * RATE_ONE };
+        let outer = [Map::Pivot(Pivot::settled(fast)); TIMELINES];
+        let spec = Spec::new().offset(Family::Realtime, SignedDuration::from_secs(1));
+        let spec = spec.rate_of(Family::Monotonic, Rate::parse("0.5").unwrap());
+        let inner = nested(&outer, &NOW, &spec).unwrap();
+        let at = |timeline: Timeline, later| inner[timeline as usize].to_pivot().to_member(HostNs(NOW[0].0 + later)).0;
+        assert_eq!((at(Timeline::Realtime, 0), at(Timeline::Realtime, 7)), (6_000_000_000, 6_000_000_070));
+        assert_eq!((at(Timeline::Monotonic, 0), at(Timeline::Monotonic, 8)), (5_000_000_000, 5_000_000_040));
+        assert_eq!(at(Timeline::Boottime, 3), 5_000_000_030);
+        let too_fast = Spec::new().rate(Rate::parse("500").unwrap());
+        assert!(nested(&outer, &NOW, &too_fast).unwrap_err().is_invalid());
     }
 
     #[test]

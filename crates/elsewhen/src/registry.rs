@@ -113,6 +113,12 @@ pub(crate) fn page_of_member(pid: u32) -> Option<File> {
     by_inode(waiters::page_of(pid)?.1)
 }
 
+/// The name of the namespace whose page has an inode.
+pub(crate) fn name_of(inode: u64) -> Option<String> {
+    let folder = folder().ok()?;
+    entries(&folder).find(|name| fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.ino() == inode))
+}
+
 /// Removes a namespace; see [`Namespace::remove`](crate::Namespace::remove).
 pub(crate) fn remove(name: &str, force: bool) -> Result<()> {
     let folder = folder()?;

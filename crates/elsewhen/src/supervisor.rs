@@ -6,7 +6,7 @@
 
 use crate::discipline::{Answer, TIMEX_LEN};
 use crate::error::{Error, Result};
-use crate::namespace::Inner;
+use crate::namespace::{Inner, Namespace};
 use crate::registry;
 use elsewhen_linux::enter::{Failed, Into, Progress};
 use elsewhen_linux::process;
@@ -14,7 +14,7 @@ use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
 use elsewhen_linux::redirect::Terms;
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
-use elsewhen_linux::{attach, page};
+use elsewhen_linux::{attach, page, waiters};
 use elsewhen_vdso::state::{BELONGS_TO_HOST, BELONGS_TO_TREE};
 use elsewhen_vdso::surface::{Reach, WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_FILTER, WORD_PAGE, WORD_SET_CLOCK};
 use std::collections::HashMap;
@@ -142,12 +142,17 @@ impl Supervisor {
         if let Some(refusal) = start.refusals.pop() {
             return Error::refused(refusal);
         }
-        let text = error.to_string();
-        let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-        match error.kind() {
-            io::ErrorKind::NotFound => Error::not_found(format!("cannot run {shown}: {text}")),
-            _ => Error::cannot_run(format!("cannot run {shown}: {text}")),
-        }
+        not_run(shown, error)
+    }
+}
+
+/// That the kernel, or a supervisor, did not run a program.
+pub(crate) fn not_run(shown: &str, error: &io::Error) -> Error {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::not_found(format!("cannot run {shown}: {text}")),
+        _ => Error::cannot_run(format!("cannot run {shown}: {text}")),
     }
 }
 
@@ -160,6 +165,8 @@ struct Server {
     tracer: Option<Sender<Session>>,
     /// Processes about to execute a program that is not to be in this namespace, and what it is to be in.
     elsewhere: HashMap<Tid, Elsewhere>,
+    /// Other namespaces whose clock a process of the tree has set or disciplined, by the inodes of their pages.
+    opened: HashMap<u64, Namespace>,
 }
 
 /// Where a program goes whose process has left the namespace of its tree.
@@ -170,7 +177,15 @@ struct Elsewhere {
 
 impl Server {
     fn new(namespace: Arc<Inner>, listener: Listener, gate: Arc<Gate>, start: Arc<Mutex<StartLog>>) -> Self {
-        Self { namespace, listener: Arc::new(listener), gate, start, tracer: None, elsewhere: HashMap::new() }
+        Self {
+            namespace,
+            listener: Arc::new(listener),
+            gate,
+            start,
+            tracer: None,
+            elsewhere: HashMap::new(),
+            opened: HashMap::new(),
+        }
     }
 
     /// Resumes every call until no process with the filter is left.
@@ -303,7 +318,11 @@ impl Server {
             _ => {}
         }
         let goal = self.goal(notification.tid);
-        match self.namespace.entrance.advance(&self.listener, notification, base, extra, goal)? {
+        let Ok(entrance) = self.namespace.entrance() else {
+            // Who serves a listener is no member.
+            return self.listener.resume(notification).map(drop);
+        };
+        match entrance.advance(&self.listener, notification, base, extra, goal)? {
             Progress::Going => {}
             Progress::Killed(error) => {
                 let (tid, shown) = (notification.tid.0, program_of(notification.tid));
@@ -314,23 +333,24 @@ impl Server {
     }
 
     /// A member sets the clock: eight bytes of nanoseconds at an address, or none.
-    fn set_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
+    fn set_clock(&mut self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
         let mut ns = [0; 8];
         let memory = RemoteMemory::open(notification.tid);
         if !self.listener.is_waiting(notification) {
             return Ok(());
         }
-        let answer = match memory
-            .and_then(|memory| if address == 0 { Ok(()) } else { memory.read(RemoteAddr(address), &mut ns) })
-        {
-            Ok(()) => self.namespace.set_clock((address != 0).then_some(i64::from_le_bytes(ns))),
-            Err(_) => Err(REFUSED),
+        let answer = match memory {
+            Ok(memory) if address == 0 || memory.read(RemoteAddr(address), &mut ns).is_ok() => {
+                let ns = (address != 0).then_some(i64::from_le_bytes(ns));
+                self.namespace_of(notification.tid, &memory).map_or(Err(REFUSED), |namespace| namespace.set_clock(ns))
+            }
+            _ => Err(REFUSED),
         };
         self.answer(notification, answer)
     }
 
     /// A member disciplines the clock: a `struct timex` at an address.
-    fn adjust_clock(&self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
+    fn adjust_clock(&mut self, notification: &Notification, address: u64) -> elsewhen_linux::Result<()> {
         let mut timex = [0; TIMEX_LEN];
         let address = RemoteAddr(address);
         let memory = RemoteMemory::open(notification.tid);
@@ -339,12 +359,29 @@ impl Server {
         }
         let answer = match memory {
             Ok(memory) if memory.read(address, &mut timex).is_ok() => {
-                let answer = self.namespace.adjust_clock(&mut timex);
+                let namespace = self.namespace_of(notification.tid, &memory);
+                let answer = namespace.map_or(Err(REFUSED), |namespace| namespace.adjust_clock(&mut timex));
                 if answer.is_ok() && memory.write(address, &timex).is_err() { Err(BAD_ADDRESS) } else { answer }
             }
             _ => Err(REFUSED),
         };
         self.answer(notification, answer)
+    }
+
+    /// The namespace that a thread's process is in: that of its tree, or another that has a name.
+    fn namespace_of(&mut self, tid: Tid, memory: &RemoteMemory) -> Option<Arc<Inner>> {
+        if attach::terms(memory).is_none_or(|terms| terms.belongs == BELONGS_TO_TREE) {
+            return Some(Arc::clone(&self.namespace));
+        }
+        let (_, inode) = waiters::page_of(tid.0)?;
+        if let Some(opened) = self.opened.get(&inode) {
+            return Some(Arc::clone(&opened.0));
+        }
+        let opened = Namespace::open(&registry::name_of(inode)?).ok()?;
+        // What it knows of frequency and slews lasts as long as this.
+        let inner = Arc::clone(&opened.0);
+        self.opened.insert(inode, opened);
+        Some(inner)
     }
 
     fn answer(&self, notification: &Notification, answer: Answer) -> elsewhen_linux::Result<()> {
@@ -413,7 +450,9 @@ impl Tracer {
     fn enter(&self, Session { notification, program, redirected }: &Session) {
         let _session = lock(&self.gate.session);
         *lock(&self.gate.traced) = Some(notification.tid);
-        let result = self.namespace.entrance.enter_traced(&self.listener, notification, *redirected, || {
+        // Who serves a listener is no member, and has it.
+        let Ok(entrance) = self.namespace.entrance() else { return };
+        let result = entrance.enter_traced(&self.listener, notification, *redirected, || {
             // From here on the thread's next execution is a new one.
             *lock(&self.gate.traced) = None;
         });

@@ -16,6 +16,7 @@ mod files;
 mod guests;
 mod harness;
 mod library;
+mod namespaces;
 mod servers;
 mod setting;
 mod signals;

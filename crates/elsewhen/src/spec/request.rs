@@ -124,10 +124,11 @@ impl Spec {
         self.smooth
     }
 
-    /// What the page of a new namespace begins with.
-    pub(crate) fn identity(&self) -> Identity<'_> {
+    /// What the page of a new namespace begins with that is made in one with that reach.
+    pub(crate) fn identity(&self, outer: Reach) -> Identity<'_> {
         let (name, persistent) = (self.name().unwrap_or(""), self.persistent);
-        Identity { name, reach: self.reach(), persistent, seed: elsewhen_linux::process::random() }
+        let reach = Reach::from_bits(self.reach().to_bits() | outer.to_bits());
+        Identity { name, reach, persistent, seed: elsewhen_linux::process::random() }
     }
 
     /// Names the namespace, by which other processes of the same user find it.
