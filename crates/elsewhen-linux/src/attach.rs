@@ -731,7 +731,7 @@ fn take_back(memory: &RemoteMemory, halt: &Halt) -> Result<()> {
     /// Where the registers of an errand are in a frame, by words from r8 on.
     const PLACES: [u64; 18] = [7, 6, 5, 4, 10, 11, 3, 2, 1, 0, 13, 14, 12, 9, 8, 16, 17, 15];
     const RIP: u64 = 16;
-    for place in interrupted_places(memory, halt, |rip| in_errand_code(rip)) {
+    for place in interrupted_places(memory, halt, in_errand_code) {
         let first = place.0 - 8 * RIP;
         for (at, word) in PLACES.into_iter().enumerate() {
             let offset = offset_of!(State, wiped.errand.registers) + 8 * at;
