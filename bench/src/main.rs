@@ -5,6 +5,7 @@
 //! - `starts`: microseconds per started program, and per failing `execve(2)`;
 //! - `memory`: private memory of members, by mapping;
 //! - `traps`: nanoseconds per system call;
+//! - `attach`: milliseconds to enter a running process and to leave, and how long that stands still;
 //! - `soak`: no benchmark, but a test that goes on for as long as you like: every wait under random changes.
 //!
 //! Times are taken with the processor's time stamp counter, which no time namespace distorts. All configurations
@@ -13,6 +14,7 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the benchmarks need the time stamp counter of x86-64 and Linux");
 
+mod attach;
 mod clocks;
 mod configuration;
 mod counter;
@@ -66,10 +68,24 @@ enum Command {
     Memory,
     /// Nanoseconds per system call
     Traps,
+    /// Milliseconds to enter and to leave, and how long a target stands still
+    Attach,
     /// All of the above
     All,
     /// Wait in every way under random changes
     Soak(soak::Options),
+    /// Be a process to be entered
+    #[command(hide = true)]
+    Target {
+        /// Threads that wait.
+        threads: usize,
+    },
+    /// Be a process that sleeps until a date
+    #[command(hide = true)]
+    Sleeper {
+        /// Seconds since 1970.
+        until: i64,
+    },
     /// Answer requests on standard input
     #[command(hide = true)]
     Worker,
@@ -79,6 +95,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Worker => worker::serve(),
+        Command::Target { threads } => attach::be_target(threads),
+        Command::Sleeper { until } => attach::be_sleeper(until),
         Command::Soak(options) => soak::run(options, arguments.json),
         _ => measure(&arguments),
     };
@@ -106,6 +124,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     if all || matches!(arguments.command, Command::Traps) {
         report.extend(traps::run(&elsewhen, arguments.rounds)?);
+    }
+    if all || matches!(arguments.command, Command::Attach) {
+        report.extend(attach::run(&elsewhen, arguments.rounds)?);
     }
     if arguments.json {
         println!("{:#}", report.to_json());
