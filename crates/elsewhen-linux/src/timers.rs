@@ -156,10 +156,12 @@ fn translate(armed: Armed, change: Change<'_>) -> Option<(i32, i64, i64)> {
     if armed.flags & TFD_TIMER_CANCEL_ON_SET != 0 {
         // At the instant of the change: what a new pace has gained since is no step.
         let at = match change.after[place] {
+            // With another change ahead, what came first is the map until then.
+            Map::Pivot(pivot) if pivot.at_host_ns > host_now.0 => HostNs(pivot.before.host_ns),
             Map::Pivot(pivot) => HostNs(pivot.after.host_ns),
             Map::Offset(_) => host_now,
         };
-        let step = after.after.to_member(at).0.saturating_sub(before.to_member(at).0);
+        let step = after.to_member(at).0.saturating_sub(before.to_member(at).0);
         if step.abs() > NSEC_PER_SEC / 1000 {
             return Some((armed.flags, 1, 0));
         }
@@ -253,6 +255,15 @@ mod tests {
         assert_eq!(translate(Armed { clock: 1, ..armed }, change), None, "MONOTONIC has not moved");
         assert_eq!(translate(Armed { flags: 0, ..armed }, change), None, "the pace is the same");
         assert_eq!(translate(Armed { flags: 3, ..armed }, change), Some((3, 1, 0)), "it asked to be told");
+        // A clock that goes the same way smoothly, by no step: three hours for the first two.
+        let slew = Affine { host_ns: now, member_ns: now, mult: 3 * RATE_ONE / 2 };
+        let then = Affine { host_ns: now, member_ns: now + HOUR, mult: RATE_ONE };
+        let mut smooth = zero;
+        smooth[0] = Map::Pivot(Pivot { at_host_ns: now + 2 * HOUR, before: slew, after: then });
+        let change = Change { before: &zero, after: &smooth, paced_at_ns: i64::MAX, counter: 0 };
+        let (flags, value, _) = translate(Armed { flags: 3, value_ns: 3 * HOUR, ..armed }, change).unwrap();
+        assert_eq!(flags, 3);
+        assert!((value - now - 2 * HOUR).abs() < NSEC_PER_SEC, "not told, but set anew");
         let fast = Affine { host_ns: 0, member_ns: 0, mult: 4 * RATE_ONE };
         let fast = [Map::Pivot(Pivot::settled(fast)); TIMELINES];
         let change = Change { before: &zero, after: &fast, paced_at_ns: i64::MAX, counter: 0 };

@@ -4,7 +4,7 @@
 //! is kept here for the namespace: frequency and tick become the clock's rate, a step moves it, an offset is slewed
 //! at 500 parts per million. Nothing of it reaches the host's clock, and MONOTONIC keeps its pace.
 
-use crate::namespace::Inner;
+use crate::namespace::{Inner, LEAD_NS};
 use crate::spec::{Family, Rate, Spec};
 use elsewhen_linux::clock;
 use elsewhen_vdso::clock::{ClockId, Timeline};
@@ -143,17 +143,17 @@ impl Inner {
     /// What is left of a slew, in nanoseconds.
     fn left_ns(&self, discipline: &Discipline) -> i64 {
         let (end, sign) = discipline.slew;
-        if !self.is_slewing() {
+        if !self.is_slewing(discipline) {
             return 0;
         }
         let left = end.0.saturating_sub(clock::now(ClockId::Realtime).0).max(0);
         wait_to_member(left, discipline.applied) / SLEW_PARTS * sign
     }
 
-    /// Whether REALTIME has a change of pace ahead.
-    fn is_slewing(&self) -> bool {
+    /// Whether the end of a slew lies ahead. Somebody outside may have changed the clock since.
+    fn is_slewing(&self, discipline: &Discipline) -> bool {
         let pivot = self.page.page().maps()[Timeline::Realtime as usize].to_pivot();
-        pivot.at_host_ns > clock::now(ClockId::Realtime).0
+        pivot.at_host_ns == discipline.slew.0.0 && pivot.at_host_ns > clock::now(ClockId::Realtime).0
     }
 
     /// `adjtimex(2)` on a `struct timex`, which is filled in.
@@ -277,7 +277,7 @@ impl Inner {
             discipline.base = current;
         }
         let mult = discipline.rate();
-        if (mult != current || self.is_slewing())
+        if (mult != current || self.is_slewing(discipline))
             && let Some(rate) = Rate::from_mult(mult)
         {
             self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
@@ -298,11 +298,20 @@ impl Inner {
         let Some(rate) = Rate::from_mult(slewing) else { return Err(EINVAL) };
         self.change(&Spec::new().rate_of(Family::Realtime, rate)).map_err(|_| EINVAL)?;
         let lasts = wait_to_host(offset_ns.saturating_abs().saturating_mul(SLEW_PARTS), mult);
-        let end = HostNs(clock::now(ClockId::Realtime).0.saturating_add(lasts));
+        let mut end = HostNs(i64::MIN);
         self.publish(|maps| {
-            for timeline in [Timeline::Realtime, Timeline::Tai] {
-                let at = HostNs(clock::now(timeline.clock()).0.saturating_add(lasts));
+            for timeline in [Timeline::Tai, Timeline::Realtime] {
                 let before = maps[timeline as usize].to_pivot().after;
+                let now_ns = clock::now(timeline.clock()).0;
+                // It has been slewing since the change took effect, where its map begins; an offset has no beginning.
+                let since_ns = now_ns.saturating_sub(before.host_ns);
+                let since_ns = if (0..NSEC_PER_SEC).contains(&since_ns) { since_ns } else { 0 };
+                let at = HostNs(now_ns.saturating_add((lasts - since_ns).max(LEAD_NS)));
+                if before.mult != rate.mult() {
+                    // Somebody outside has set another rate meanwhile, which is to last.
+                    continue;
+                }
+                end = at;
                 maps[timeline as usize] = Map::Pivot(Pivot::bend(before, at, mult));
             }
         })
@@ -389,5 +398,28 @@ mod tests {
         assert_eq!(namespace.0.page.page().maps()[0].to_pivot().after.mult, RATE_ONE);
         let (_, timex) = call(&namespace, 0, &[]);
         assert_eq!(get(&timex, OFFSET), 0);
+    }
+
+    #[test]
+    fn a_change_from_outside_ends_a_slew_and_is_kept() {
+        let namespace = Namespace::new(&Spec::new().settable()).unwrap();
+        let realtime = || namespace.0.page.page().maps()[0].to_pivot();
+        // A slew of half a minute.
+        assert_eq!(call(&namespace, ADJ_OFFSET | ADJ_NANO, &[(OFFSET, 15_000_000)]).0, Ok(TIME_ERROR));
+        assert!(get(&call(&namespace, 0, &[]).1, OFFSET) > 10_000_000);
+        let double = Rate::parse("2").unwrap();
+        namespace.set(&Spec::new().rate_of(Family::Realtime, double)).unwrap();
+        assert_eq!(get(&call(&namespace, 0, &[]).1, OFFSET), 0);
+        assert_eq!(call(&namespace, ADJ_FREQUENCY, &[(FREQUENCY, 100 << 16)]).0, Ok(TIME_ERROR));
+        let mult = realtime().after.mult as f64 / RATE_ONE as f64;
+        assert!((mult - 2.0 * 1.0001).abs() < 1e-12, "{mult}");
+        // A smooth change goes on beside it.
+        let step = Spec::new().by(Family::Realtime, jiff::SignedDuration::from_secs(1));
+        namespace.set(&step.smooth(std::time::Duration::from_secs(600))).unwrap();
+        let smooth = realtime();
+        assert!(smooth.at_host_ns > clock::now(ClockId::Realtime).0);
+        assert_eq!(get(&call(&namespace, 0, &[]).1, OFFSET), 0);
+        assert_eq!(call(&namespace, ADJ_FREQUENCY, &[(FREQUENCY, 100 << 16)]).0, Ok(TIME_ERROR));
+        assert_eq!(realtime(), smooth);
     }
 }

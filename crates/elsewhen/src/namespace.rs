@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 /// Host nanoseconds between sampling the clocks for a change and the instant at which it takes effect.
 ///
 /// Long enough to compute and publish, short enough to be "at once" for people.
-const LEAD_NS: i64 = 500_000;
+pub(crate) const LEAD_NS: i64 = 500_000;
 
 /// A time namespace.
 ///
