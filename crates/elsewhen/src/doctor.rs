@@ -233,8 +233,7 @@ pub fn examine_program(program: &str) -> Vec<Finding> {
 pub fn examine_process(pid: u32) -> Result<Vec<Finding>> {
     let (tid, subject) = (Tid(pid), format!("process {pid}"));
     let Some(page) = probe::page_of(tid)? else {
-        let detail = "not in a namespace: it sees the host's time. Running processes are not entered; start it with \
-                      `elsewhen run`";
+        let detail = "not in a namespace: it sees the host's time; see `elsewhen attach`";
         return Ok(vec![finding(Verdict::NotIntercepted, &subject, detail)]);
     };
     let Some(snapshot) = Snapshot::decode(&page) else {
