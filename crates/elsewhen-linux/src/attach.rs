@@ -11,9 +11,11 @@
 
 use crate::attach_stub;
 use crate::enter::Entrance;
+use crate::errand::{Run, finished, load_filter, put_errand};
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
-use crate::halt::{Halt, Halted, from_the_beginning};
+use crate::halt::Halted;
+use crate::interrupted::{at_address, redirect, settle_others, settled};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::redirect::{HostVdso, Patch, Terms};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
@@ -21,27 +23,19 @@ use crate::seccomp::{Call, Listener};
 use crate::stub::boot_bytes;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
-use elsewhen_vdso::page::PAGE_SIZE;
 use elsewhen_vdso::state::{
-    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, Errand, FILTERED, State, Timer,
-    WIPED_SIZE,
+    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED, State, Timer, WIPED_SIZE,
 };
 use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::io;
 use std::mem::offset_of;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a step of a process that is being entered is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-const SIGSYS: u64 = 1 << 30;
-const NO_SYSTEM_CALL: u64 = u64::MAX;
-
-const ERESTARTSYS: i64 = -512;
-const ERESTARTNOINTR: i64 = -513;
-const ERESTARTNOHAND: i64 = -514;
-const ERESTART_RESTARTBLOCK: i64 = -516;
+/// In a signal mask.
+pub(crate) const SIGSYS: u64 = 1 << 30;
 
 /// Which namespace a process changes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +91,7 @@ pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
     })
 }
 
-fn state_word(memory: &RemoteMemory, offset: usize) -> Option<u64> {
+pub(crate) fn state_word(memory: &RemoteMemory, offset: usize) -> Option<u64> {
     let mut word = [0; 8];
     memory.read(RemoteAddr(STATE_ADDRESS + offset as u64), &mut word).ok()?;
     Some(u64::from_le_bytes(word))
@@ -305,97 +299,8 @@ pub fn announce_anew(entrance: &Entrance, pid: u32) -> Result<Listener> {
     })
 }
 
-/// A stopped process that has the image, one thread of which is sent on an errand there.
-struct Run<'a> {
-    patch: &'a Patch,
-    halted: Halted,
-    memory: RemoteMemory,
-    vdso: RemoteAddr,
-    worker: usize,
-    /// What the thread goes on with: its registers and its mask.
-    resumed: Option<(Registers, u64)>,
-}
-
-impl<'a> Run<'a> {
-    fn begin(patch: &'a Patch, pid: u32) -> Result<Self> {
-        let end = Instant::now() + PATIENCE;
-        let halted = loop {
-            let halted = Halted::stop(pid)?;
-            if !halted.threads.iter().any(is_on_errand) {
-                break halted;
-            }
-            if Instant::now() > end {
-                return Err(Error::refused(format!("process {pid} does not come back from an errand")));
-            }
-            drop(halted);
-            std::thread::sleep(Duration::from_micros(100));
-        };
-        let memory = RemoteMemory::open(Tid(pid))?;
-        let vdso = vdso_of(pid)?;
-        let Some(terms) = terms(&memory) else {
-            return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
-        };
-        let worker = choose(&halted);
-        let mut run = Self { patch, halted, memory, vdso, worker, resumed: None };
-        for halt in &run.halted.threads {
-            take_back(&run.memory, halt)?;
-        }
-        if !patch.is_applied(&run.memory, vdso) {
-            // It has got another vDSO since: of a kernel like this one, at another place perhaps.
-            patch.prepare(&run.memory, vdso)?;
-            let boot = boot_bytes(patch.boot(vdso, &terms));
-            run.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot)?;
-            if terms.belongs != BELONGS_TO_HOST {
-                run.redirect()?;
-            }
-        }
-        Ok(run)
-    }
-
-    fn redirect(&mut self) -> Result<()> {
-        redirect(self.patch, &self.memory, self.vdso, &mut self.halted, self.worker)
-    }
-
-    /// Puts the errand down and the thread at its beginning.
-    fn send(&mut self, kind: u64, destination: Destination, more: u64) -> Result<()> {
-        let pid = self.halted.pid();
-        let worker = &mut self.halted.threads[self.worker];
-        worker.leave_sequence(&self.memory)?;
-        let (registers, mask) = (worker.registers, worker.mask);
-        let mut resumed = settled(worker, pid, false);
-        resumed.rip = self.patch.moved(self.vdso, resumed.rip).unwrap_or(resumed.rip);
-        put_errand(&self.memory, kind, destination, more, &resumed, mask & !SIGSYS)?;
-        self.resumed = Some((resumed, mask & !SIGSYS));
-        worker.set_mask(u64::MAX)?;
-        worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE)).inspect_err(|_| {
-            let _ = worker.set_mask(mask);
-        })
-    }
-
-    /// Lets the thread do its errand.
-    fn finish(&mut self) -> Result<()> {
-        let worker = &mut self.halted.threads[self.worker];
-        worker.go_on()?;
-        match &self.resumed {
-            Some((resumed, mask)) => finished(&self.memory, worker, resumed, *mask),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether a thread is on an errand, or on its way back from one.
-fn is_on_errand(halt: &Halt) -> bool {
-    let stack = STATE_ADDRESS..=STATE_ADDRESS + State::ERRAND_STACK as u64;
-    in_errand_code(halt.registers.rip) || stack.contains(&halt.registers.rsp)
-}
-
-fn in_errand_code(rip: u64) -> bool {
-    let start = IMAGE_ADDRESS + image::HOOK_REMOTE;
-    (start..start + image::REMOTE_LEN).contains(&rip)
-}
-
 /// Takes `SIGSYS` out of the masks of all threads but one.
-fn strip_masks(halted: &Halted, worker: usize) -> Result<()> {
+pub(crate) fn strip_masks(halted: &Halted, worker: usize) -> Result<()> {
     let mut others = halted.threads.iter().enumerate().filter(|(at, halt)| *at != worker && halt.mask & SIGSYS != 0);
     others.try_for_each(|(_, halt)| halt.set_mask(halt.mask & !SIGSYS))
 }
@@ -476,192 +381,12 @@ fn check(halted: &Halted, memory: &RemoteMemory) -> Result<()> {
 }
 
 /// The thread that does the work: the first, if it is there.
-fn choose(halted: &Halted) -> usize {
+pub(crate) fn choose(halted: &Halted) -> usize {
     halted.threads.iter().position(|halt| halt.tid.0 == halted.pid()).unwrap_or(0)
 }
 
-fn vdso_of(pid: u32) -> Result<RemoteAddr> {
+pub(crate) fn vdso_of(pid: u32) -> Result<RemoteAddr> {
     AuxVector::of(Tid(pid))?.vdso.ok_or_else(|| Error::refused(format!("process {pid} has no vDSO")))
-}
-
-/// Registers of a thread that is to execute something else, and in no system call.
-const fn at_address(mut registers: Registers, rip: u64) -> Registers {
-    registers.rip = rip;
-    registers.orig_rax = NO_SYSTEM_CALL;
-    registers
-}
-
-/// The registers with which a thread goes on that is sent elsewhere first: the kernel will not restart its call for it.
-fn settled(halt: &Halt, pid: u32, paced: bool) -> Registers {
-    const SYS_RESTART: u64 = libc::SYS_restart_syscall as u64;
-    let mut registers = again(halt, paced).or_else(|| halt.undisturbed(pid)).unwrap_or(halt.registers);
-    if registers.orig_rax as i64 >= 0 {
-        match registers.rax as i64 {
-            ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => {
-                registers.rax = registers.orig_rax;
-                registers.rip -= 2;
-            }
-            ERESTART_RESTARTBLOCK => {
-                registers.rax = SYS_RESTART;
-                registers.rip -= 2;
-            }
-            _ => {}
-        }
-    }
-    registers.orig_rax = NO_SYSTEM_CALL;
-    registers
-}
-
-/// The registers of a thread whose interrupted call is to be made again from its beginning, though the kernel would
-/// continue it by the old clock. `None` where what the kernel does is right.
-fn again(halt: &Halt, paced: bool) -> Option<Registers> {
-    let registers = halt.registers;
-    let (number, result) = (registers.orig_rax as i64, registers.rax as i64);
-    // The gate's own calls are looked at by whoever wakes waits.
-    let in_gate = (IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&registers.rip);
-    if number < 0 || in_gate || result != ERESTART_RESTARTBLOCK {
-        return None;
-    }
-    // Of a futex's operations the first alone takes a duration.
-    let by_deadline = number == libc::SYS_futex && !matches!(registers.rsi & 0x7f, 0);
-    (paced || by_deadline).then(|| from_the_beginning(registers))
-}
-
-/// Has every thread but one make its interrupted wait again, where that is needed.
-fn settle_others(halted: &mut Halted, worker: usize, paced: bool) {
-    for (at, halt) in halted.threads.iter_mut().enumerate() {
-        if at != worker
-            && let Some(registers) = again(halt, paced)
-        {
-            // Fails only where the thread has been killed.
-            let _ = halt.set_registers(registers);
-        }
-    }
-}
-
-/// Redirects the entries, and sends threads that are in the displaced instructions, or in a handler of a signal that came
-/// there, to where these are now.
-fn redirect(patch: &Patch, memory: &RemoteMemory, vdso: RemoteAddr, halted: &mut Halted, worker: usize) -> Result<()> {
-    for (at, halt) in halted.threads.iter_mut().enumerate() {
-        for place in interrupted_places(memory, halt, |rip| patch.moved(vdso, rip).is_some()) {
-            let mut word = [0; 8];
-            memory.read(place, &mut word)?;
-            if let Some(moved) = patch.moved(vdso, u64::from_le_bytes(word)) {
-                memory.write(place, &moved.to_le_bytes())?;
-            }
-        }
-        if at == worker {
-            continue;
-        }
-        if let Some(moved) = patch.moved(vdso, halt.registers.rip) {
-            let mut registers = halt.registers;
-            registers.rip = moved;
-            halt.set_registers(registers)?;
-        }
-        if patch.is_displaced(vdso, halt.registers.rip) {
-            return Err(Error::refused(format!("thread {} is within an instruction", halt.tid.0)));
-        }
-    }
-    patch.redirect(memory, vdso)
-}
-
-/// Where on a thread's stacks the frames of signals keep instruction pointers for which `is_sought` holds.
-fn interrupted_places(memory: &RemoteMemory, halt: &Halt, is_sought: impl Fn(u64) -> bool) -> Vec<RemoteAddr> {
-    /// How much of a stack is searched, and how many stacks: handlers run near its end.
-    const DEPTH: usize = 128 << 10;
-    const STACKS: usize = 4;
-    /// From the instruction pointer in a frame, in words: the stack pointer, flags, and segments.
-    const GREGS_RSP: isize = -1;
-    const GREGS_FLAGS: usize = 1;
-    const GREGS_SEGMENTS: usize = 2;
-    let mut places = Vec::new();
-    let mut stacks = vec![halt.registers.rsp & !7];
-    let mut searched = 0;
-    while let Some(start) = stacks.pop() {
-        searched += 1;
-        let bytes = read_up_to(memory, RemoteAddr(start), DEPTH);
-        let word = |at: usize| {
-            bytes
-                .get(8 * at..8 * at + 8)
-                .map_or(0, |word| word.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
-        };
-        for at in 1..bytes.len() / 8 {
-            // The code segment of 64-bit programs, and the bit of the flags that is always set.
-            let is_frame = word(at + GREGS_SEGMENTS) & 0xffff == 0x33
-                && word(at + GREGS_FLAGS) & !0x3f_ffff == 0
-                && word(at + GREGS_FLAGS) & 2 != 0;
-            if !is_frame {
-                continue;
-            }
-            if is_sought(word(at)) {
-                places.push(RemoteAddr(start + 8 * at as u64));
-            }
-            let stack = word(at.wrapping_add_signed(GREGS_RSP)) & !7;
-            let known = (start..start + bytes.len() as u64).contains(&stack);
-            if !known && stack != 0 && searched + stacks.len() < STACKS {
-                stacks.push(stack);
-            }
-        }
-    }
-    places
-}
-
-/// What can be read from an address on, up to a length.
-fn read_up_to(memory: &RemoteMemory, from: RemoteAddr, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let first = PAGE_SIZE - (from.0 % PAGE_SIZE as u64) as usize;
-    if memory.read(from, &mut bytes).is_ok() {
-        return bytes;
-    }
-    let mut end = 0;
-    let mut step = first;
-    while end < length {
-        step = step.min(length - end);
-        if memory.read(from.plus(end as u64), &mut bytes[end..end + step]).is_err() {
-            break;
-        }
-        end += step;
-        step = PAGE_SIZE;
-    }
-    bytes.truncate(end);
-    bytes
-}
-
-/// Follows the worker until it has loaded the filter, and takes a copy of its listener.
-fn load_filter(worker: &mut Halt, pid: u32) -> Result<Listener> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let (number, result) = worker.next_call(end)?;
-        // Without a filter it goes back to where it was.
-        if number != libc::SYS_seccomp as u64 && number != libc::SYS_prctl as u64 {
-            return Err(Error::refused(format!("process {pid} may load no filter")));
-        }
-        if number != libc::SYS_seccomp as u64 {
-            continue;
-        }
-        if let Ok(fd) = i32::try_from(result)
-            && fd >= 0
-        {
-            let raw = Pid::from_raw(pid as i32).ok_or_else(|| Error::refused(format!("{pid} is not a process id")))?;
-            let pidfd = pidfd_open(raw, PidfdFlags::empty()).step(|| format!("refer to process {pid}"))?;
-            let copy = pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty());
-            return Ok(Listener::new(copy.step(|| format!("take the listener of process {pid}"))?));
-        }
-        let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
-        match result.wrapping_neg() as i32 {
-            // The stub tries again with less.
-            libc::EINVAL | libc::EACCES => {}
-            libc::EBUSY => {
-                return Err(Error::new(
-                    format!("process {pid} has a supervisor, or is under another seccomp listener"),
-                    error,
-                ));
-            }
-            _ => {
-                return Err(Error::new(format!("load a filter in process {pid}"), error));
-            }
-        }
-    }
 }
 
 /// The next announcement, which must come soon.
@@ -678,68 +403,6 @@ fn answer_image(listener: &Listener, entrance: &Entrance) -> Result<()> {
         Some(fd) => listener.succeed_with(&notification, fd.into()).map(drop),
         None => Ok(()),
     }
-}
-
-fn put_errand(
-    memory: &RemoteMemory,
-    kind: u64,
-    destination: Destination,
-    more: u64,
-    registers: &Registers,
-    mask: u64,
-) -> Result<()> {
-    let page = destination.page.unwrap_or(0);
-    let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, u64::MAX, 0, 0, mask];
-    words.extend(attach_stub::words(registers));
-    assert_eq!(8 * words.len(), size_of::<Errand>(), "an errand as the image reads it");
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    memory.write(RemoteAddr(STATE_ADDRESS + offset_of!(State, wiped.errand) as u64), &bytes)
-}
-
-/// Waits until the errand is done, takes the thread back, which is to go on with these registers and this mask, and
-/// returns what it came to.
-fn finished(memory: &RemoteMemory, worker: &mut Halt, resumed: &Registers, mask: u64) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_micros(2);
-    loop {
-        match state_word(memory, offset_of!(State, wiped.errand.done)) {
-            Some(1) => break,
-            Some(_) if Instant::now() < end => {}
-            _ => return Err(Error::refused(format!("thread {} ended, or does not go on", worker.tid.0))),
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_micros(100));
-    }
-    worker.stop_again(end)?;
-    if is_on_errand(worker) {
-        worker.set_registers(*resumed)?;
-        worker.set_mask(mask)?;
-    } else {
-        // It has been on its way back by itself already.
-        take_back(memory, worker)?;
-    }
-    let result = state_word(memory, offset_of!(State, wiped.errand.result)).unwrap_or(0) as i64;
-    if result < 0 {
-        let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);
-        return Err(Error::new(format!("load the filter or map the page, in thread {}", worker.tid.0), error));
-    }
-    Ok(())
-}
-
-/// Gives a thread its registers back that a signal has interrupted on its way back from an errand: in the signal's frame.
-fn take_back(memory: &RemoteMemory, halt: &Halt) -> Result<()> {
-    /// Where the registers of an errand are in a frame, by words from r8 on.
-    const PLACES: [u64; 18] = [7, 6, 5, 4, 10, 11, 3, 2, 1, 0, 13, 14, 12, 9, 8, 16, 17, 15];
-    const RIP: u64 = 16;
-    for place in interrupted_places(memory, halt, in_errand_code) {
-        let first = place.0 - 8 * RIP;
-        for (at, word) in PLACES.into_iter().enumerate() {
-            let offset = offset_of!(State, wiped.errand.registers) + 8 * at;
-            let value = state_word(memory, offset).unwrap_or(0);
-            memory.write(RemoteAddr(first + 8 * word), &value.to_le_bytes())?;
-        }
-    }
-    Ok(())
 }
 
 /// Remembers which threads block `SIGSYS`, as the program sees it.

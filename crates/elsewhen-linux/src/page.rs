@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
+use elsewhen_vdso::clock::TIMELINES;
 use elsewhen_vdso::image;
-use elsewhen_vdso::page::{Identity, PAGE_SIZE, TimensPage};
+use elsewhen_vdso::page::{Identity, Map, PAGE_SIZE, TimensPage};
 use elsewhen_vdso::state::STATE_SIZE;
 use elsewhen_vdso::surface::Reach;
 use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
@@ -53,40 +54,45 @@ unsafe impl Send for PageFile {}
 unsafe impl Sync for PageFile {}
 
 impl PageFile {
-    /// Makes the page of a namespace without a name in the file system.
+    /// Makes the page of a namespace without a name in the file system, with its first maps.
     ///
     /// # Errors
     /// Where the kernel refuses a memory file or its mapping.
-    pub fn create(identity: Identity<'_>) -> Result<Self> {
+    pub fn create(identity: Identity<'_>, maps: &[Map; TIMELINES]) -> Result<Self> {
         let file = memory_file("elsewhen-page", MemfdFlags::NOEXEC_SEAL)?;
         file.write_all_at(&TimensPage::initial_bytes(identity), 0).step(|| "write the timens page".into())?;
         let page = map(&file)?;
         let made = Self { file, shared: None, page };
+        made.page().publish(maps);
         // From here on nobody, not even a member of the same user with the file in hand, can write or resize it.
         fcntl_add_seals(&made.file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::FUTURE_WRITE | SealFlags::SEAL)
             .step(|| "seal the timens page".into())?;
         Ok(made)
     }
 
-    /// Makes the page of a namespace with a name, as a file of that name in a folder.
+    /// Makes the page of a namespace with a name, as a file of that name in a folder, with its first maps.
     ///
     /// # Errors
     /// Where the name is taken (`EEXIST`), or the folder cannot be written to.
-    pub fn create_in(folder: &Path, identity: Identity<'_>) -> Result<Self> {
+    pub fn create_in(folder: &Path, identity: Identity<'_>, maps: &[Map; TIMELINES]) -> Result<Self> {
         let path = folder.join(identity.name);
         let step = || format!("make the namespace {:?}", identity.name);
         // Complete before it has its name.
         let hidden = folder.join(format!(".{}.{}", std::process::id(), identity.seed));
         let shared = File::options().read(true).write(true).create_new(true).mode(0o600).open(&hidden).step(step)?;
-        let written = shared.write_all_at(&TimensPage::initial_bytes(identity), 0).step(step).and_then(|()| {
+        let made = (|| {
+            shared.write_all_at(&TimensPage::initial_bytes(identity), 0).step(step)?;
+            let made = Self { file: File::open(&hidden).step(step)?, page: map(&shared)?, shared: None };
+            made.page().publish(maps);
             flock(&shared, FlockOperation::LockShared).step(step)?;
-            fs::hard_link(&hidden, &path).step(step)
-        });
+            fs::hard_link(&hidden, &path).step(step)?;
+            Ok(made)
+        })();
         let _ = fs::remove_file(&hidden);
-        written?;
-        let file = File::open(&path).step(step)?;
-        let page = map(&shared)?;
-        Ok(Self { file, shared: Some(shared), page })
+        made.map(|mut made| {
+            made.shared = Some(shared);
+            made
+        })
     }
 
     /// Opens the page of a namespace with a name. It is not removed while this value lives.

@@ -27,6 +27,9 @@ use std::thread::JoinHandle;
 /// Long enough to compute and publish, short enough to be "at once" for people.
 pub(crate) const LEAD_NS: i64 = 500_000;
 
+/// The shortest smooth change, in host nanoseconds: far longer than publishing it takes.
+const SMOOTH_LEAST_NS: i64 = 100_000_000;
+
 /// A time namespace.
 ///
 /// Programs started by [`command`](Self::command), and everything that they start, live in it. It lives as long
@@ -91,20 +94,9 @@ impl Namespace {
             _ => spec.clone(),
         };
         let page = match spec.name() {
-            None => PageFile::create(spec.identity(outer))?,
-            Some(name) => {
-                let folder = registry::folder()?;
-                registry::clean(&folder);
-                PageFile::create_in(&folder, spec.identity(outer)).map_err(|error| match error.is_taken() {
-                    true => Error::invalid(format!(
-                        "there is a namespace {name:?} already: run a program in it with `elsewhen exec`, change it with \
-                         `elsewhen set`, or take another name"
-                    )),
-                    false => error.into(),
-                })?
-            }
+            None => PageFile::create(spec.identity(outer), &maps)?,
+            Some(name) => registry::create(name, |folder| PageFile::create_in(folder, spec.identity(outer), &maps))?,
         };
-        page.page().publish(&maps);
         Ok(Self::with(page, entrance))
     }
 
@@ -223,11 +215,12 @@ impl Namespace {
     /// Where the process is no member, or the name is taken.
     pub fn like(pid: u32, name: &str) -> Result<Self> {
         let page = crate::attach::page_of(pid)?;
-        let folder = registry::folder()?;
         registry::check(name)?;
         let identity = Identity { name, reach: page.reach, persistent: false, seed: process::random() };
-        let made = Self::with(PageFile::create_in(&folder, identity)?, entrance()?);
-        made.0.page.page().publish(&page.maps);
+        let made = Self::with(
+            registry::create(name, |folder| PageFile::create_in(folder, identity, &page.maps))?,
+            entrance()?,
+        );
         Ok(made)
     }
 
@@ -365,9 +358,12 @@ impl Inner {
         }
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let _others = self.page.lock()?;
+        self.await_pending(LEAD_NS * 4);
         let current = self.page.page().maps();
         let duration_ns = match spec.smoothness().map(|time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)) {
-            Some(0) => return Err(Error::invalid("a smooth change takes some time: more than 0")),
+            Some(short) if short < SMOOTH_LEAST_NS => {
+                return Err(Error::invalid("a smooth change takes some time: a tenth of a second at least"));
+            }
             other => other,
         };
         let mut lead_ns = LEAD_NS;
@@ -389,9 +385,22 @@ impl Inner {
         while changes(&planned, &current).any(is_ahead_for_someone) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
+        let last = if smooth.is_some() { plan::ended(&last, &clock::sample(), LEAD_NS) } else { last };
         self.page.page().publish(&last);
         self.wake(&current, counter);
         Ok(())
+    }
+
+    /// Waits while a change that has been published takes effect within some time: a new one would be planned from what is in
+    /// force until then.
+    fn await_pending(&self, within_ns: i64) {
+        let is_near = |(map, now): (&Map, &HostNs)| {
+            let left = map.to_pivot().at_host_ns.saturating_sub(now.0);
+            (0..=within_ns).contains(&left)
+        };
+        while self.page.page().maps().iter().zip(&clock::sample()).any(is_near) {
+            std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
+        }
     }
 
     /// Publishes maps that differ from the ones in force only for times to come.

@@ -38,6 +38,11 @@ pub(crate) fn plan(current: &Maps, now: &[HostNs; TIMELINES], start: Start, spec
             continue;
         }
         let place = timeline as usize;
+        let runs = current[place].to_pivot().after.mult != 0;
+        if position.is_none() && pace == Some(Pace::Thawed) && runs {
+            // What it does, and what lies ahead of it, goes on.
+            continue;
+        }
         let before = current[place].to_pivot().at(now[place]);
         let lead_ns = if let Start::Running { lead_ns } = start { lead_ns } else { 0 };
         let at = HostNs(now[place].0.saturating_add(lead_ns));
@@ -107,6 +112,22 @@ pub(crate) fn nested(outer: &Maps, host: &[HostNs; TIMELINES], spec: &Spec) -> R
         inner[place] = Map::from_pivot(Pivot::settled(Affine { host_ns: host[place].0, member_ns, mult }));
     }
     Ok(inner)
+}
+
+/// The maps that end a slew: those that were planned, unless it is too late for them. Then a clock that would be set back
+/// goes on from where it is.
+pub(crate) fn ended(settled: &Maps, now: &[HostNs; TIMELINES], lead_ns: i64) -> Maps {
+    std::array::from_fn(|place| {
+        let (pivot, at) = (settled[place].to_pivot(), HostNs(now[place].0.saturating_add(lead_ns)));
+        if pivot.at_host_ns == i64::MIN || at.0 <= pivot.at_host_ns {
+            return settled[place];
+        }
+        let Pivot { before, after, .. } = pivot;
+        match after.to_member(at) >= before.to_member(at) {
+            true => Map::Pivot(Pivot { at_host_ns: at.0, before, after }),
+            false => Map::Pivot(Pivot::bend(before, at, after.mult)),
+        }
+    })
 }
 
 /// A planned change spread over some time: first the clocks that it moves run faster or slower, then the planned maps take
@@ -238,6 +259,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_slew_that_ends_late_sets_nothing_back(step_ms in -900..3_600_000i64, late_ns in 0..1_000_000_000i64) {
+            let current = [Map::Offset(Split::from_ns(0)); TIMELINES];
+            let spec = Spec::new().by(Family::Realtime, SignedDuration::from_millis(step_ms));
+            let spec = spec.smooth(std::time::Duration::from_secs(1));
+            let planned = running(&current, &spec).unwrap();
+            let Ok((_, settled)) = smooth(&planned, &current, 1_000_000_000) else { return Ok(()) };
+            let end = settled[0].to_pivot();
+            let now = NOW.map(|_| HostNs(end.at_host_ns + late_ns));
+            let pivot = ended(&settled, &now, 500_000)[0].to_pivot();
+            let at = HostNs(now[0].0 + 500_000);
+            prop_assert_eq!(pivot.at_host_ns, at.0);
+            prop_assert!(pivot.after.to_member(at) >= end.before.to_member(at));
+            let early = NOW.map(|_| HostNs(end.at_host_ns - 1_000_000));
+            prop_assert_eq!(ended(&settled, &early, 500_000), settled);
+        }
+
         #[test]
         fn a_smooth_change_never_jumps_and_ends_where_the_step_does(
             step_ms in -3_600_000..3_600_000i64,

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// `O_NOFOLLOW`.
 const NO_FOLLOW: i32 = 0o400_000;
@@ -78,6 +79,32 @@ fn has_members(folder: &Path, name: &str) -> bool {
     let Ok(inode) = fs::metadata(folder.join(name)).map(|metadata| metadata.ino()) else { return false };
     // Whatever device is shown for it: one too many keeps an entry for a while.
     waiters::with_page().any(|(_, _, found)| found == inode)
+}
+
+/// Makes a namespace's page, once its name is free.
+///
+/// # Errors
+/// Where it is not, or the folder cannot be used.
+pub(crate) fn create(name: &str, make: impl Fn(&Path) -> elsewhen_linux::Result<PageFile>) -> Result<PageFile> {
+    /// How long a supervisor may take to end after the last member.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let folder = folder()?;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        clean(&folder);
+        match make(&folder) {
+            Err(error) if error.is_taken() => {}
+            other => return other.map_err(Error::from),
+        }
+        let stays = File::open(folder.join(name)).is_ok_and(|file| is_persistent(&file));
+        if stays || has_members(&folder, name) || Instant::now() > end {
+            return Err(Error::invalid(format!(
+                "there is a namespace {name:?} already: run a program in it with `elsewhen exec`, change it with `elsewhen \
+                 set`, or take another name"
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Opens a namespace's page.

@@ -390,13 +390,6 @@ fn output_that_nobody_reads_is_no_failure_worth_a_trace() {
 }
 
 #[test]
-fn a_namespace_in_a_namespace_is_refused() {
-    let mut command = elsewhen(&["--offset", "1d"], ELSEWHEN);
-    command.args(["run", "--offset", "1d", "--", "echo", "started"]);
-    check_one_line(&run_quietly(command), 125, "in a time namespace");
-}
-
-#[test]
 fn a_program_reads_and_writes_the_callers_streams() {
     let mut command = elsewhen(&["--offset", "1d"], "cat");
     command.stdin(Stdio::piped());

@@ -183,11 +183,13 @@ impl Spec {
         if self.adjustable {
             return Reach { settable, files, ..Reach::ALL };
         }
-        let moves = |family: Family| self.of(family) != (None, None);
+        // Only a clock that could be stopped can be let go on.
+        let paced = |family: Family| !matches!(self.of(family).1, None | Some(Pace::Thawed));
+        let moves = |family: Family| self.of(family).0.is_some() || paced(family);
         Reach {
             monotonic: moves(Family::Monotonic),
             boottime: moves(Family::Boottime),
-            rate: self.of(Family::Monotonic).1.is_some(),
+            rate: paced(Family::Monotonic),
             settable,
             files,
         }
