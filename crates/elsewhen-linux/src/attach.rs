@@ -308,6 +308,11 @@ pub(crate) fn strip_masks(halted: &Halted, worker: usize) -> Result<()> {
 /// Runs a session in a thread of its own, with whose end the kernel ends what is left of the session.
 fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
+        let session = move || {
+            // The target stands still: pauses are to be as short as they are asked for. Only an unknown option fails.
+            let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+            session()
+        };
         let thread = std::thread::Builder::new().name("elsewhen-attach".into()).spawn_scoped(scope, session);
         thread.step(|| "start a thread".into())?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })

@@ -4,17 +4,19 @@ use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
 use elsewhen_vdso::clock::TIMELINES;
 use elsewhen_vdso::image;
-use elsewhen_vdso::page::{Identity, Map, PAGE_SIZE, TimensPage};
+use elsewhen_vdso::page::{COUNTER_AT, Identity, Map, PAGE_SIZE, TimensPage};
 use elsewhen_vdso::state::STATE_SIZE;
 use elsewhen_vdso::surface::Reach;
 use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::futex;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 /// Where the page lies in every member; the image follows it.
@@ -128,6 +130,26 @@ impl PageFile {
         // SAFETY: mapped when this value was made, readable and writable, aligned as pages are, initialised as a valid
         // page, and unmapped only when `self` is dropped.
         unsafe { self.page.as_ref() }
+    }
+
+    /// The page's counter.
+    fn counter(&self) -> &AtomicU32 {
+        // SAFETY: the counter lies within the page.
+        let counter = unsafe { self.page.cast::<AtomicU32>().byte_add(COUNTER_AT) };
+        // SAFETY: it is an atomic of this size there too, mapped until `self` is dropped.
+        unsafe { counter.as_ref() }
+    }
+
+    /// Ends every [`await_change`](Self::await_change), in all processes.
+    pub fn announce(&self) {
+        // Fails for no address of ours.
+        let _ = futex::wake(self.counter(), futex::Flags::empty(), u32::MAX >> 1);
+    }
+
+    /// Waits until a change has been announced, unless the page's counter is another than that already.
+    pub fn await_change(&self, counter: u32) {
+        // A wait that fails is over, and who waits looks again.
+        let _ = futex::wait(self.counter(), futex::Flags::empty(), counter, None);
     }
 
     /// Excludes other processes from writing while the returned value lives.

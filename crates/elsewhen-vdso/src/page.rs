@@ -26,6 +26,9 @@ pub const PAGE_SIZE: usize = 4096;
 /// Longest name of a namespace, in bytes.
 pub const NAME_MAX: usize = 32;
 
+/// Where the counter lies that every change of the page changes, as four bytes.
+pub const COUNTER_AT: usize = core::mem::offset_of!(TimensPage, offsets) + core::mem::offset_of!(Offsets, latch);
+
 /// In place of an offset's nanoseconds: the clock needs its [`Pivot`].
 pub const AFFINE: u32 = u32::MAX;
 

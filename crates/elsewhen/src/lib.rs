@@ -35,6 +35,7 @@ mod registry;
 pub mod spec;
 mod status;
 mod supervisor;
+mod watch;
 
 pub use attach::{name_of, tree};
 pub use command::{Child, Command, Reaper};

@@ -7,10 +7,13 @@ use crate::plan::{self, Maps, Start};
 use crate::registry;
 use crate::spec::{Clocks, Family, Spec};
 use crate::status::Status;
+use crate::watch::Watched;
 use elsewhen_linux::enter::Entrance;
+use elsewhen_linux::page::{PageFile, WriteLock};
+use elsewhen_linux::probe::Capability;
 use elsewhen_linux::timers::Change;
 use elsewhen_linux::waiters::Members;
-use elsewhen_linux::{clock, inside, page::PageFile, process};
+use elsewhen_linux::{clock, inside, probe, process};
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::page::{Identity, Map, Snapshot};
 use elsewhen_vdso::state::BELONGS_TO_HOST;
@@ -19,7 +22,7 @@ use elsewhen_vdso::transform::{HostNs, Split};
 use jiff::SignedDuration;
 use std::ffi::OsStr;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Host nanoseconds between sampling the clocks for a change and the instant at which it takes effect.
@@ -64,6 +67,9 @@ pub(crate) struct Inner {
     pub(crate) discipline: Mutex<Discipline>,
     /// Held by whoever publishes.
     writer: Mutex<()>,
+    /// Whether every supervisor wakes its own members, since others may not.
+    pub(crate) delegates: bool,
+    pub(crate) watched: Watched,
     report: Mutex<Report>,
     /// Processes that have been attached, and the threads that supervise them.
     pub(crate) attached: Mutex<Vec<(u32, JoinHandle<()>)>>,
@@ -127,12 +133,15 @@ impl Namespace {
     fn with(page: PageFile, entrance: Option<Entrance>) -> Self {
         let report: Report = Arc::new(|message| eprintln!("elsewhen: {message}"));
         let reach = page.page().reach();
+        let delegates = page.is_named() && probe::yama_scope() == Some(1) && !probe::has(Capability::SysPtrace);
         Self(Arc::new(Inner {
             page,
             entrance,
             reach,
             discipline: Mutex::default(),
             writer: Mutex::default(),
+            delegates,
+            watched: Watched::default(),
             report: Mutex::new(report),
             attached: Mutex::default(),
         }))
@@ -266,6 +275,14 @@ impl Namespace {
         Status::of(&self.name(), self.0.page.page().maps(), self.0.reach, self.members())
     }
 
+    /// The same as where every supervisor wakes its own members.
+    #[cfg(test)]
+    pub(crate) fn delegating(self) -> Self {
+        let mut inner = Arc::into_inner(self.0).expect("nobody else has it");
+        inner.delegates = true;
+        Self(Arc::new(inner))
+    }
+
     /// A command whose program will live in this namespace.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command::new(self, program)
@@ -356,8 +373,7 @@ impl Inner {
                  any, others take changes of realtime and of the clocks that they were made to move",
             ));
         }
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let _others = self.page.lock()?;
+        let _writer = self.writer()?;
         self.await_pending(LEAD_NS * 4);
         let current = self.page.page().maps();
         let duration_ns = match spec.smoothness().map(|time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)) {
@@ -405,8 +421,7 @@ impl Inner {
 
     /// Publishes maps that differ from the ones in force only for times to come.
     pub(crate) fn publish(&self, edit: impl FnOnce(&mut Maps)) -> Result<()> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let _others = self.page.lock()?;
+        let _writer = self.writer()?;
         let (before, counter) = (self.page.page().maps(), self.page.page().begin().counter());
         let mut maps = before;
         edit(&mut maps);
@@ -415,8 +430,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes every member that waits, or has timers armed, look at the page again.
+    /// Keeps everybody else from publishing, here and in other processes.
+    pub(crate) fn writer(&self) -> Result<(MutexGuard<'_, ()>, WriteLock<'_>)> {
+        let here = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((here, self.page.lock()?))
+    }
+
+    /// Has every member that waits, or has timers armed, look at the page again.
     fn wake(&self, before: &Maps, old: u32) {
+        if self.delegates {
+            return self.page.announce();
+        }
+        self.wake_members(before, old);
+    }
+
+    /// Makes every member that this process may look into, and that waits or has timers armed, look at the page again.
+    pub(crate) fn wake_members(&self, before: &Maps, old: u32) {
         let (counter, after) = (self.page.page().begin(), self.page.page().maps());
         let paced_at_ns = self.page.page().paced_at_ns(counter);
         let change = Change { before, after: &after, paced_at_ns, counter: old };

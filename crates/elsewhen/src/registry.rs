@@ -61,6 +61,15 @@ fn entries(folder: &Path) -> impl Iterator<Item = String> + use<> {
 
 /// Removes namespaces that have neither members nor anyone who holds them, and were not made to stay.
 pub(crate) fn clean(folder: &Path) {
+    for name in
+        fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+    {
+        // `.PID.NUMBER`: what a process was about to give a name.
+        let maker = name.strip_prefix('.').and_then(|rest| rest.split_once('.')?.0.parse().ok());
+        if maker.is_some_and(|maker| !elsewhen_linux::process::exists(maker)) {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
     for name in entries(folder) {
         // What cannot be removed, as another process has just done it, stays for the next time.
         let _ = page::remove_unused(folder, &name, |file| is_persistent(file) || has_members(folder, &name));

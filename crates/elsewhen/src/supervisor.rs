@@ -8,6 +8,7 @@ use crate::discipline::{Answer, TIMEX_LEN};
 use crate::error::{Error, Result};
 use crate::namespace::{Inner, Namespace};
 use crate::registry;
+use crate::watch::Watch;
 use elsewhen_linux::enter::{Failed, Into, Progress};
 use elsewhen_linux::process;
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
@@ -199,6 +200,14 @@ impl Server {
 
     /// Serves until no member is left.
     fn serve(mut self) {
+        let watch = Watch::start(&self.namespace);
+        self.serve_members();
+        if let Some(watch) = watch {
+            watch.end();
+        }
+    }
+
+    fn serve_members(&mut self) {
         loop {
             match self.listener.wait() {
                 Ok(Some(notification)) => {
