@@ -4,6 +4,7 @@ use crate::Result;
 use crate::counter::{tick_ns, ticks};
 use crate::report::{Cell, Table};
 use crate::statistics::Sorted;
+use elsewhen::{Family, Namespace, SignedDuration, Spec};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -189,6 +190,72 @@ fn set(elsewhen: &Path, folder: &Path, tool: &impl Fn(&[&str]) -> Result<f64>) -
             .to_owned(),
     ];
     Ok(Table { title: "A step wakes sleepers".into(), columns: columns.map(str::to_owned).to_vec(), rows: vec![row], notes })
+}
+
+/// Options of `cycles`.
+#[derive(clap::Args)]
+pub(crate) struct Cycles {
+    /// The process that enters and leaves
+    #[arg(long, value_name = "PID")]
+    pid: u32,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    times: u32,
+}
+
+/// Lets a process, which should be under load, enter a namespace and leave it again and again. Every time the code of its
+/// vDSO must be what it was.
+pub(crate) fn cycles(options: &Cycles) -> Result<()> {
+    let namespace = Namespace::new(&Spec::new().offset(Family::Realtime, SignedDuration::from_hours(1)))?;
+    let code = || code_of_vdso(options.pid);
+    let original = code()?;
+    let (mut entering, mut leaving) = (Vec::new(), Vec::new());
+    for round in 0..options.times {
+        let began = Instant::now();
+        namespace.attach(options.pid).map_err(|error| format!("round {round}: {error}"))?;
+        entering.push(began.elapsed().as_secs_f64() * 1e3);
+        if code()? == original {
+            return Err(format!("round {round}: the entries have not been redirected").into());
+        }
+        let began = Instant::now();
+        Namespace::detach(options.pid).map_err(|error| format!("round {round}: {error}"))?;
+        leaving.push(began.elapsed().as_secs_f64() * 1e3);
+        if code()? != original {
+            return Err(format!("round {round}: the vDSO is not what it was").into());
+        }
+    }
+    let (entering, leaving) = (Sorted::new(entering), Sorted::new(leaving));
+    println!(
+        "{} times in and out: {:.2} ms (99 %: {:.2}) and {:.2} ms (99 %: {:.2}); every byte of the vDSO's code as before",
+        options.times,
+        entering.median(),
+        entering.quantile(0.99),
+        leaving.median(),
+        leaving.quantile(0.99)
+    );
+    // What the process executes is entered for as long as somebody answers.
+    println!("its supervisor is this process, until it ends");
+    namespace.wait_attached();
+    Ok(())
+}
+
+/// The vDSO of a process but for its unused end, where what is added stays.
+fn code_of_vdso(pid: u32) -> Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).ok_or("it has no vDSO")?;
+    let (start, end) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).ok_or("a strange mapping")?;
+    let (start, end) = (u64::from_str_radix(start, 16)?, u64::from_str_radix(end, 16)?);
+    let mut bytes = vec![0; usize::try_from(end - start)?];
+    std::fs::File::open(format!("/proc/{pid}/mem"))?.read_exact_at(&mut bytes, start)?;
+    // What is added begins with this mark.
+    let added = bytes.windows(8).position(|window| window == b"elswhen1");
+    let used = added.unwrap_or_else(|| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    bytes.truncate(used);
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    Ok(bytes)
 }
 
 fn tick_ns_once() -> f64 {

@@ -6,6 +6,7 @@
 //! - `memory`: private memory of members, by mapping;
 //! - `traps`: nanoseconds per system call;
 //! - `attach`: milliseconds to enter a running process and to leave, and how long that stands still;
+//! - `cycles`: no benchmark either: a process of yours enters and leaves, again and again;
 //! - `soak`: no benchmark, but a test that goes on for as long as you like: every wait under random changes.
 //!
 //! Times are taken with the processor's time stamp counter, which no time namespace distorts. All configurations
@@ -74,6 +75,8 @@ enum Command {
     All,
     /// Wait in every way under random changes
     Soak(soak::Options),
+    /// Let a process enter a namespace and leave it, again and again
+    Cycles(attach::Cycles),
     /// Be a process to be entered
     #[command(hide = true)]
     Target {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Worker => worker::serve(),
+        Command::Cycles(options) => attach::cycles(&options),
         Command::Target { threads } => attach::be_target(threads),
         Command::Sleeper { until } => attach::be_sleeper(until),
         Command::Soak(options) => soak::run(options, arguments.json),

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::namespace::{Inner, wake};
+use crate::registry::Grant;
 use crate::supervisor::Supervisor;
 use elsewhen_linux::attach::{self, Destination, Membership};
 use elsewhen_linux::enter::Entrance;
@@ -46,7 +47,10 @@ pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
                 Err(error) if error.is_busy() => {}
                 Err(error) => return Err(error.into()),
             }
-            attach::switch(namespace.entrance()?, pid, again(namespace, pid, paced)?)?;
+            let destination = again(namespace, pid, paced)?;
+            let named = namespace.page.is_named();
+            let _grant = named.then(|| Grant::new(pid, namespace.page.inode())).transpose()?;
+            attach::switch(namespace.entrance()?, pid, destination)?;
         }
     }
     let page = namespace.page.page();

@@ -136,12 +136,43 @@ pub(crate) fn check(name: &str) -> Result<()> {
 }
 
 /// The file of the page with an inode, for reading.
-pub(crate) fn by_inode(inode: u64) -> Option<File> {
+fn by_inode(inode: u64) -> Option<File> {
     let folder = folder().ok()?;
     entries(&folder).find_map(|name| {
         let file = File::options().read(true).custom_flags(NO_FOLLOW).open(folder.join(name)).ok()?;
         (file.metadata().ok()?.ino() == inode).then_some(file)
     })
+}
+
+/// Says, to the supervisor of a process, that it may give that the page with an inode. Taken back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Grant(PathBuf);
+
+impl Grant {
+    /// # Errors
+    /// Where the folder cannot be written to.
+    pub(crate) fn new(pid: u32, inode: u64) -> Result<Self> {
+        let path = folder()?.join(Self::name(pid, inode));
+        let made = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        made.map_err(|error| Error::setup(format!("write to {}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+
+    /// The page with an inode, if the process may have it.
+    pub(crate) fn page(pid: u32, inode: u64) -> Option<File> {
+        folder().ok()?.join(Self::name(pid, inode)).exists().then(|| by_inode(inode))?
+    }
+
+    fn name(pid: u32, inode: u64) -> String {
+        format!(".{pid}.page-{inode}")
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        // What stays is removed when the process has ended.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// The file of the page that a process maps, for reading.
