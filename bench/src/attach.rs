@@ -95,7 +95,11 @@ fn measure(elsewhen: &Path, folder: &Path, rounds: u32) -> Result<Vec<Table>> {
         let mut command = Command::new(elsewhen);
         command.args(arguments).env("XDG_RUNTIME_DIR", folder).stdin(Stdio::null());
         let status = command.status()?;
-        if status.success() { Ok(began.elapsed().as_secs_f64() * 1e3) } else { Err(format!("{arguments:?}: {status}").into()) }
+        if status.success() {
+            Ok(began.elapsed().as_secs_f64() * 1e3)
+        } else {
+            Err(format!("{arguments:?}: {status}").into())
+        }
     };
     let tick_ms = tick_ns() / 1e6;
     tool(&["create", "bench", "--offset", "1h"])?;
@@ -189,7 +193,12 @@ fn set(elsewhen: &Path, folder: &Path, tool: &impl Fn(&[&str]) -> Result<f64>) -
         "a member that reads a clock sees the change half a millisecond after it was published, all at one instant"
             .to_owned(),
     ];
-    Ok(Table { title: "A step wakes sleepers".into(), columns: columns.map(str::to_owned).to_vec(), rows: vec![row], notes })
+    Ok(Table {
+        title: "A step wakes sleepers".into(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: vec![row],
+        notes,
+    })
 }
 
 /// Options of `cycles`.

@@ -51,8 +51,11 @@ impl Halted {
             // A thread that executes a program waits until the others of its process have been collected, holding what
             // seizing one of them takes.
             let watch = scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+                loop {
                     std::thread::park_timeout(Duration::from_millis(20));
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
                     for tid in seized.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                         collect_ended(*tid);
                     }
@@ -442,8 +445,7 @@ fn collect(tid: Tid) {
 
 /// Collects a thread that has ended, but for a child of this process, which is its starter's to collect.
 fn collect_ended(tid: Tid) {
-    let ours = status(tid, "Tgid:") == Some(tid.0) && status(tid, "PPid:") == Some(std::process::id());
-    if has_ended(tid) && !ours {
+    if has_ended(tid) && !(status(tid, "Tgid:") == Some(tid.0) && status(tid, "PPid:") == Some(std::process::id())) {
         wait_for(tid, libc::WEXITED);
     }
 }

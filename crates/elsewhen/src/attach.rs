@@ -38,25 +38,30 @@ pub(crate) fn attach(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
                 supervise(namespace, pid, listener, entered)
             })?;
         }
-        Membership::Left => {
-            // Its supervisor may have died, and then this process is the next.
-            match attach::announce_anew(namespace.entrance()?, pid) {
-                Ok(listener) => {
-                    supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?
-                }
-                Err(error) if error.is_busy() => {}
-                Err(error) => return Err(error.into()),
-            }
-            let destination = again(namespace, pid, paced)?;
-            let named = namespace.page.is_named();
-            let _grant = named.then(|| Grant::new(pid, namespace.page.inode())).transpose()?;
-            attach::switch(namespace.entrance()?, pid, destination)?;
-        }
+        Membership::Left => come_back(namespace, pid, paced)?,
     }
     let page = namespace.page.page();
     let change = Change { before: &HOST, after: &maps, paced_at_ns: clock::now(ClockId::Monotonic).0, counter: 0 };
     wake(&Members::only(pid), change, page.begin().counter());
     Ok(())
+}
+
+/// Lets a process enter that has been a member before.
+fn come_back(namespace: &Arc<Inner>, pid: u32, paced: bool) -> Result<()> {
+    let entrance = namespace.entrance()?;
+    let directly = again(namespace, pid, paced).and_then(|destination| {
+        let named = namespace.page.is_named();
+        let _grant = named.then(|| Grant::new(pid, namespace.page.inode())).transpose()?;
+        attach::switch(entrance, pid, destination).map_err(Error::from)
+    });
+    let Err(error) = directly else { return Ok(()) };
+    // Its supervisor may have died, and then this process is the next.
+    match attach::announce_anew(entrance, pid) {
+        Ok(listener) => supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?,
+        Err(busy) if busy.is_busy() => return Err(error),
+        Err(error) => return Err(error.into()),
+    }
+    attach::switch(entrance, pid, Destination::tree(namespace.reach, paced)).map_err(Error::from)
 }
 
 fn supervise(namespace: &Arc<Inner>, pid: u32, listener: Listener, entered: bool) -> io::Result<()> {

@@ -81,15 +81,26 @@ fn a_running_program_reads_the_time_of_its_namespace() {
     }
 }
 
+/// Writes over the vDSO of a process.
+fn write_vdso(pid: &str, bytes: &[u8]) {
+    let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/mem")).unwrap();
+    memory.write_all_at(bytes, place_of_vdso(pid).0).unwrap();
+}
+
 /// The vDSO of a process.
 fn vdso(pid: &str) -> Vec<u8> {
+    let (start, end) = place_of_vdso(pid);
+    let mut bytes = vec![0; (end - start) as usize];
+    fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_exact_at(&mut bytes, start).unwrap();
+    bytes
+}
+
+fn place_of_vdso(pid: &str) -> (u64, u64) {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
     let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
     let number = |text| u64::from_str_radix(text, 16).unwrap();
-    let mut bytes = vec![0; (number(end) - number(start)) as usize];
-    fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_exact_at(&mut bytes, number(start)).unwrap();
-    bytes
+    (number(start), number(end))
 }
 
 /// `hammer` in conversation.
@@ -262,6 +273,25 @@ fn a_member_whose_supervisor_has_died_is_adopted() {
     }
 }
 
+#[test]
+fn a_member_that_has_lost_what_was_added_to_its_vdso_is_repaired() {
+    let folder = Folder::new("attach-lost");
+    let mut guest = Asked::new(Command::new(guest("clocks")));
+    let pid = id(&guest.guest);
+    // It has been executed then.
+    guest.ask();
+    let original = vdso(&pid);
+    attach(&folder, &pid, &["--offset", "10d"]);
+    // As after a checkpoint, with its supervisor gone. The guest waits for input.
+    write_vdso(&pid, &original);
+    kill_supervisor(&folder);
+    let adopted = run(cli(&folder, &["adopt", &pid]));
+    assert!(adopted.status.success(), "{adopted:?}");
+    let answer = guest.ask();
+    Shift::realtime(10 * DAY).check("the program", &answer.readings, &answer.before, &answer.after);
+    guest.finish().success();
+}
+
 /// Kills the one process that holds a namespace of this folder without being a member.
 fn kill_supervisor(folder: &Folder) {
     let supervisors: Vec<u32> = fs::read_dir("/proc")
@@ -285,7 +315,7 @@ fn kill_supervisor(folder: &Folder) {
 fn a_tree_enters_as_a_whole() {
     let folder = Folder::new("attach-tree");
     let script = "import os, subprocess, sys\n\
-        child = 'import sys, time; sys.stdin.readline(); print(int(time.time()), flush=True); sys.stdin.readline()'\n\
+        child = 'import os, sys, time; sys.stdin.readline(); os.write(1, b\"%d\\\\n\" % time.time()); sys.stdin.readline()'\n\
         middle = 'import subprocess, sys; subprocess.run([sys.executable, \"-c\", sys.argv[1]])'\n\
         children = [subprocess.Popen([sys.executable, '-c', middle, child], stdin=subprocess.PIPE) for _ in range(2)]\n\
         print(os.getpid(), flush=True)\n\
