@@ -11,7 +11,7 @@ use std::io;
 use std::mem::zeroed;
 use std::ptr::{null_mut, without_provenance_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long threads are waited for. One that does not stop in this time is in an uninterruptible call.
@@ -24,6 +24,28 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Halted {
     pid: u32,
     pub(crate) threads: Vec<Halt>,
+}
+
+/// Collects threads that end while others are being seized: a thread that executes a program waits for that, holding what
+/// seizing one of them takes.
+#[derive(Clone, Default)]
+struct Watch {
+    seized: Arc<Mutex<Vec<Tid>>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn collect(&self) {
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+            if self.over.load(Ordering::Relaxed) {
+                return;
+            }
+            for tid in self.seized.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                collect_ended(*tid);
+            }
+        }
+    }
 }
 
 /// A stopped thread.
@@ -45,27 +67,14 @@ impl Halted {
     /// seconds. All threads have been let go then.
     pub(crate) fn stop(pid: u32) -> Result<Self> {
         let end = Instant::now() + PATIENCE;
-        let seized: Mutex<Vec<Tid>> = Mutex::default();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            // A thread that executes a program waits until the others of its process have been collected, holding what
-            // seizing one of them takes.
-            let watch = scope.spawn(|| {
-                loop {
-                    std::thread::park_timeout(Duration::from_millis(20));
-                    if over.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    for tid in seized.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                        collect_ended(*tid);
-                    }
-                }
-            });
-            let halted = Self::stop_all(pid, end, &seized);
-            over.store(true, Ordering::Relaxed);
-            watch.thread().unpark();
-            halted
-        })
+        let watch = Watch::default();
+        let worker = watch.clone();
+        // Nobody waits for this thread: the process that is being stopped would have to wait too.
+        let spawned = std::thread::Builder::new().name("elsewhen-watch".into()).spawn(move || worker.collect());
+        spawned.map_err(|error| Error::new("start a thread", error))?;
+        let halted = Self::stop_all(pid, end, &watch.seized);
+        watch.over.store(true, Ordering::Relaxed);
+        halted
     }
 
     fn stop_all(pid: u32, end: Instant, seized: &Mutex<Vec<Tid>>) -> Result<Self> {

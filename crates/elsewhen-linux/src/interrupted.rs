@@ -6,7 +6,6 @@ use crate::page::{IMAGE_ADDRESS, image_len};
 use crate::redirect::Patch;
 use crate::remote::{RemoteAddr, RemoteMemory};
 use crate::trace::Registers;
-use elsewhen_vdso::page::PAGE_SIZE;
 
 const NO_SYSTEM_CALL: u64 = u64::MAX;
 
@@ -110,7 +109,7 @@ pub(crate) fn interrupted_places(
     is_sought: impl Fn(u64) -> bool,
 ) -> Vec<RemoteAddr> {
     /// How much of a stack is searched, and how many stacks: handlers run near its end.
-    const DEPTH: usize = 128 << 10;
+    const DEPTH: usize = 32 << 10;
     const STACKS: usize = 4;
     /// From the instruction pointer in a frame, in words: the stack pointer, flags, and segments.
     const GREGS_RSP: isize = -1;
@@ -121,13 +120,9 @@ pub(crate) fn interrupted_places(
     let mut searched = 0;
     while let Some(start) = stacks.pop() {
         searched += 1;
-        let bytes = read_up_to(memory, RemoteAddr(start), DEPTH);
-        let word = |at: usize| {
-            bytes
-                .get(8 * at..8 * at + 8)
-                .map_or(0, |word| word.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
-        };
-        for at in 1..bytes.len() / 8 {
+        let words = read_words(memory, RemoteAddr(start), DEPTH);
+        let word = |at: usize| words.get(at).copied().unwrap_or(0);
+        for at in 1..words.len() {
             // The code segment of 64-bit programs, and the bit of the flags that is always set.
             let is_frame = word(at + GREGS_SEGMENTS) & 0xffff == 0x33
                 && word(at + GREGS_FLAGS) & !0x3f_ffff == 0
@@ -139,7 +134,7 @@ pub(crate) fn interrupted_places(
                 places.push(RemoteAddr(start + 8 * at as u64));
             }
             let stack = word(at.wrapping_add_signed(GREGS_RSP)) & !7;
-            let known = (start..start + bytes.len() as u64).contains(&stack);
+            let known = (start..start + 8 * words.len() as u64).contains(&stack);
             if !known && stack != 0 && searched + stacks.len() < STACKS {
                 stacks.push(stack);
             }
@@ -148,23 +143,12 @@ pub(crate) fn interrupted_places(
     places
 }
 
-/// What can be read from an address on, up to a length.
-fn read_up_to(memory: &RemoteMemory, from: RemoteAddr, length: usize) -> Vec<u8> {
+/// The words from an address on, as far as they can be read, up to a length in bytes.
+fn read_words(memory: &RemoteMemory, from: RemoteAddr, length: usize) -> Vec<u64> {
     let mut bytes = vec![0; length];
-    let first = PAGE_SIZE - (from.0 % PAGE_SIZE as u64) as usize;
-    if memory.read(from, &mut bytes).is_ok() {
-        return bytes;
-    }
-    let mut end = 0;
-    let mut step = first;
-    while end < length {
-        step = step.min(length - end);
-        if memory.read(from.plus(end as u64), &mut bytes[end..end + step]).is_err() {
-            break;
-        }
-        end += step;
-        step = PAGE_SIZE;
-    }
-    bytes.truncate(end);
-    bytes
+    let read = memory.read_some(from, &mut bytes);
+    let words = bytes[..read].chunks_exact(8);
+    words
+        .map(|word| u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]))
+        .collect()
 }

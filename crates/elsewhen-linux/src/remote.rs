@@ -53,6 +53,16 @@ impl RemoteMemory {
             .step(|| format!("read {} bytes of process {} at {:#x}", buffer.len(), self.tid.0, from.0))
     }
 
+    /// Fills as much of `buffer` as can be read from an address on, and returns how much that is.
+    pub(crate) fn read_some(&self, from: RemoteAddr, buffer: &mut [u8]) -> usize {
+        let mut end = 0;
+        // What lies behind the first bytes that cannot be read is not asked for.
+        while let Ok(read @ 1..) = self.file.read_at(&mut buffer[end..], from.plus(end as u64).0) {
+            end += read;
+        }
+        end
+    }
+
     /// Writes all of `bytes` at an address.
     ///
     /// # Errors
