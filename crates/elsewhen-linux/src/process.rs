@@ -317,17 +317,23 @@ mod sigpipe {
     }
 }
 
-/// Whether there is a process with that id.
+/// Whether there is a process with that id that has not ended.
 pub fn exists(pid: u32) -> bool {
-    std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The children of a process (`/proc/PID/task/TID/children`), as far as they can be seen.
+/// The children of a process that have not ended (`/proc/PID/task/TID/children`), as far as they can be seen.
 pub fn children(pid: u32) -> Vec<u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(|entry| entry.ok());
     let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
     lists
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>())
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|id| id.parse().ok())
+                .filter(|pid| exists(*pid))
+                .collect::<Vec<u32>>()
+        })
         .collect()
 }
 

@@ -408,6 +408,28 @@ fn a_program_under_a_tracer_is_refused() {
 }
 
 #[test]
+fn a_program_that_waits_for_a_vfork_child_is_refused_until_that_has_gone() {
+    let folder = Folder::new("attach-vfork");
+    let mut command = Command::new(guest("vforks"));
+    command.stdin(Stdio::piped());
+    let mut guest = start(command);
+    let mut stdin = guest.stdin();
+    assert_eq!(guest.must_say(), "waiting");
+    let pid = id(&guest);
+    refused(&folder, &["attach", "-t", &pid, "--offset", "1d", "--name", "refused"], "cannot be stopped");
+    stdin.write_all(b"\n").unwrap();
+    until("it has gone", || elsewhen::tree(pid.parse().unwrap()).is_ok_and(|tree| tree.len() == 1));
+    attach(&folder, &pid, &["--offset", "10d"]);
+    let before = Host::now().of(5);
+    stdin.write_all(b"?\n").unwrap();
+    let seconds: i128 = guest.must_say().parse().unwrap();
+    let after = Host::now().of(0);
+    assert!(((before + 10 * DAY) / SECOND..=(after + 10 * DAY) / SECOND).contains(&seconds), "{seconds}");
+    drop(stdin);
+    guest.finish().success();
+}
+
+#[test]
 fn a_program_of_another_user_is_refused() {
     if !harness::is_root() {
         return skip("a_program_of_another_user_is_refused", "needs root");

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod attach;
+mod attach_servers;
 mod attach_waits;
 mod changes;
 mod children;

@@ -33,7 +33,7 @@ fn folder_for(server: &str, place: &Place) -> Folder {
 }
 
 /// A connection to a server that may only just have been started, with a bound on every answer.
-fn connect(path: &Path) -> UnixStream {
+pub(crate) fn connect(path: &Path) -> UnixStream {
     let mut stream = None;
     until("the server listens", || {
         stream = UnixStream::connect(path).ok();
@@ -75,11 +75,11 @@ fn check_date(shown: &str, place: &Place, offset: i128, step: i128, mut read: im
 }
 
 /// A connection to redis.
-struct Redis(BufReader<UnixStream>);
+pub(crate) struct Redis(pub(crate) BufReader<UnixStream>);
 
 impl Redis {
     /// The answer to a command, flat: a line for a string, a number or an error, `nil` for nothing.
-    fn ask(&mut self, command: &str) -> Vec<String> {
+    pub(crate) fn ask(&mut self, command: &str) -> Vec<String> {
         writeln!(self.0.get_mut(), "{command}\r").unwrap();
         let mut answer = Vec::new();
         self.read(&mut answer);
@@ -173,7 +173,7 @@ fn redis_is_in_time() {
 }
 
 /// What `nginx` answers to `GET PATH`: the status, the date, and the connection behind the answer.
-fn get(socket: &Path, path: &str) -> (u32, String, BufReader<UnixStream>) {
+pub(crate) fn get(socket: &Path, path: &str) -> (u32, String, BufReader<UnixStream>) {
     let mut stream = BufReader::new(connect(socket));
     write!(stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let (mut status, mut date, mut length) = (0, String::new(), 0);
@@ -193,14 +193,14 @@ fn get(socket: &Path, path: &str) -> (u32, String, BufReader<UnixStream>) {
 }
 
 /// A date of HTTP in nanoseconds since 1970.
-fn http_date(date: &str) -> i128 {
+pub(crate) fn http_date(date: &str) -> i128 {
     let mut command = Command::new("date");
     command.args(["-u", "+%s", "-d", date]);
     run_quietly(command).success().stdout.trim().parse::<i128>().unwrap() * SECOND
 }
 
 /// Where `nginx` is asked for what.
-fn nginx_configuration(folder: &Folder, place: &Place) -> String {
+pub(crate) fn nginx_configuration(folder: &Folder, place: &Place) -> String {
     let temporary = |kind: &str| format!("{kind}_temp_path {}; ", folder.at(kind).display());
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     format!(
@@ -225,7 +225,7 @@ fn nginx_configuration(folder: &Folder, place: &Place) -> String {
 }
 
 /// The program, which is not in everybody's `PATH`.
-fn nginx() -> Option<PathBuf> {
+pub(crate) fn nginx() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
     folders.find_map(|folder| Some(folder.join("nginx")).filter(|program| program.is_file()))
@@ -264,7 +264,7 @@ fn nginx_is_in_time() {
 }
 
 /// The folder of PostgreSQL's programs: Debian has one for each version, outside `PATH`.
-fn postgres_programs() -> Option<PathBuf> {
+pub(crate) fn postgres_programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
@@ -277,7 +277,7 @@ fn postgres_programs() -> Option<PathBuf> {
 const NOBODY: u32 = 65534;
 
 /// A program of PostgreSQL in a place, as an ordinary user since it refuses to be anything else.
-fn postgres(place: &Place, program: &Path) -> Command {
+pub(crate) fn postgres(place: &Place, program: &Path) -> Command {
     if !is_root() {
         return place.command(program);
     }
