@@ -136,7 +136,7 @@ pub(crate) fn check(name: &str) -> Result<()> {
 }
 
 /// The file of the page with an inode, for reading.
-fn by_inode(inode: u64) -> Option<File> {
+pub(crate) fn by_inode(inode: u64) -> Option<File> {
     let folder = folder().ok()?;
     entries(&folder).find_map(|name| {
         let file = File::options().read(true).custom_flags(NO_FOLLOW).open(folder.join(name)).ok()?;
@@ -173,11 +173,6 @@ impl Drop for Grant {
         // What stays is removed when the process has ended.
         let _ = fs::remove_file(&self.0);
     }
-}
-
-/// The file of the page that a process maps, for reading.
-pub(crate) fn page_of_member(pid: u32) -> Option<File> {
-    by_inode(waiters::page_of(pid)?.1)
 }
 
 /// The name of the namespace whose page has an inode.

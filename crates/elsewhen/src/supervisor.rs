@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -32,6 +33,8 @@ const REFUSED: i32 = 1;
 const BAD_ADDRESS: i32 = 14;
 /// `ENOENT`.
 const NO_ENTRY: i32 = 2;
+/// From how many processes on, those that have ended are forgotten.
+const REMEMBERED: usize = 64;
 /// `AT_EMPTY_PATH`.
 const AT_EMPTY_PATH: u32 = 0x1000;
 
@@ -166,13 +169,15 @@ struct Server {
     tracer: Option<Sender<Session>>,
     /// Processes about to execute a program that is not to be in this namespace, and what it is to be in.
     elsewhere: HashMap<Tid, Elsewhere>,
+    /// Pages that such programs have been given, by their inodes; 0 is for the one that changes nothing.
+    pages: HashMap<u64, Arc<File>>,
     /// Other namespaces whose clock a process of the tree has set or disciplined, by the inodes of their pages.
     opened: HashMap<u64, Namespace>,
 }
 
 /// Where a program goes whose process has left the namespace of its tree.
 struct Elsewhere {
-    page: File,
+    page: Arc<File>,
     terms: Terms,
 }
 
@@ -185,6 +190,7 @@ impl Server {
             start,
             tracer: None,
             elsewhere: HashMap::new(),
+            pages: HashMap::new(),
             opened: HashMap::new(),
         }
     }
@@ -272,14 +278,33 @@ impl Server {
             self.elsewhere.remove(&process);
             return Ok(());
         };
-        let page = if terms.belongs == BELONGS_TO_HOST {
-            page::identity_file().map_err(|error| error.to_string())?
-        } else {
-            registry::page_of_member(process.0)
-                .ok_or("the namespace that its process has changed to has been removed")?
-        };
+        let page = self.page_elsewhere(process, terms)?;
+        // Those that have ended say nothing of it.
+        if self.elsewhere.len() >= REMEMBERED {
+            self.elsewhere.retain(|process, _| process::exists(process.0));
+        }
         self.elsewhere.insert(process, Elsewhere { page, terms });
         Ok(())
+    }
+
+    /// The page of a process that is not in the namespace of its tree.
+    fn page_elsewhere(&mut self, process: Tid, terms: Terms) -> std::result::Result<Arc<File>, String> {
+        const REMOVED: &str = "the namespace that its process has changed to has been removed";
+        let inode = match terms.belongs {
+            BELONGS_TO_HOST => 0,
+            _ => waiters::page_of(process.0).ok_or(REMOVED)?.1,
+        };
+        let still = |file: &&Arc<File>| inode == 0 || file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        if let Some(page) = self.pages.get(&inode).filter(still) {
+            return Ok(Arc::clone(page));
+        }
+        let page = Arc::new(match inode {
+            0 => page::identity_file().map_err(|error| error.to_string())?,
+            _ => registry::by_inode(inode).ok_or(REMOVED)?,
+        });
+        self.pages.retain(|_, page| Arc::strong_count(page) > 1);
+        self.pages.insert(inode, Arc::clone(&page));
+        Ok(page)
     }
 
     /// What a program at its start becomes a member of.
@@ -459,9 +484,9 @@ struct Tracer {
 impl Tracer {
     fn enter(&self, Session { notification, program, redirected }: &Session) {
         let _session = lock(&self.gate.session);
-        *lock(&self.gate.traced) = Some(notification.tid);
         // Who serves a listener is no member, and has it.
         let Ok(entrance) = self.namespace.entrance() else { return };
+        *lock(&self.gate.traced) = Some(notification.tid);
         let result = entrance.enter_traced(&self.listener, notification, *redirected, || {
             // From here on the thread's next execution is a new one.
             *lock(&self.gate.traced) = None;

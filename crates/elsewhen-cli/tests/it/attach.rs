@@ -236,6 +236,21 @@ fn what_a_process_starts_is_where_the_process_is() {
 }
 
 #[test]
+fn a_supervisor_keeps_nothing_of_each_program_that_a_process_starts_after_it_has_left() {
+    let folder = Folder::new("attach-many");
+    let mut shell = Shell::start();
+    let pid = id(&shell.guest);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" attach -t \"$1\" --offset 10d", ELSEWHEN, &pid]);
+    command.env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
+    run(command).success();
+    detach(&folder, &pid);
+    let many = "i=0; while [ $i -lt 200 ]; do /bin/true || { echo failed; break; }; i=$((i+1)); done; echo $i";
+    assert_eq!(shell.say(many), "200");
+    assert!(shell.starts_ahead(0));
+}
+
+#[test]
 fn a_program_that_was_started_inside_can_leave() {
     let folder = Folder::new("attach-inside");
     let mut command = cli(&folder, &["run", "--offset", "10d", "--", "sh", "-c"]);
