@@ -27,7 +27,7 @@ pub(crate) enum Sub {
     /// Let a running process, with what it starts from now on, enter a namespace
     Attach(Attach),
     /// Let a running process leave its namespace
-    Detach(Detach),
+    Detach(Process),
     /// Supervise members whose supervisor has died, so that they can start programs again
     Adopt(Adopt),
     /// Make a namespace with a name, which stays until it is removed
@@ -196,13 +196,8 @@ pub(crate) struct Set {
     attached-PID."
 )]
 pub(crate) struct Attach {
-    /// Id of the process
-    #[arg(short = 't', long = "target", value_name = "PID")]
-    pub(crate) target: u32,
-
-    /// All its descendants too
-    #[arg(long)]
-    pub(crate) tree: bool,
+    #[command(flatten)]
+    pub(crate) process: Process,
 
     /// The namespace, by its name, instead of a new one
     #[arg(long, value_name = "NAME", conflicts_with_all = ["at", "offset", "rate", "freeze", "name", "adjustable", "settable", "files"])]
@@ -219,9 +214,9 @@ pub(crate) struct Attach {
     pub(crate) name: Option<String>,
 }
 
-/// `elsewhen detach`
+/// A running process, or a tree of them.
 #[derive(Debug, Args)]
-pub(crate) struct Detach {
+pub(crate) struct Process {
     /// Id of the process
     #[arg(short = 't', long = "target", value_name = "PID")]
     pub(crate) target: u32,

@@ -1,6 +1,6 @@
 //! `elsewhen attach` and `elsewhen detach`.
 
-use crate::args::{Adopt, Attach, Detach};
+use crate::args::{Adopt, Attach, Process};
 use crate::{fail, request};
 use elsewhen::{Error, Namespace, Status};
 use elsewhen_linux::process::{self, Fork};
@@ -106,10 +106,11 @@ fn stay(namespace: &Namespace, inherited: &[i32]) -> ! {
 fn enter(namespace: &Namespace, attach: &Attach) -> elsewhen::Result<()> {
     let mut entered = Vec::new();
     let result = loop {
-        let tree = if attach.tree { elsewhen::tree(attach.target)? } else { vec![attach.target] };
+        let tree =
+            if attach.process.tree { elsewhen::tree(attach.process.target)? } else { vec![attach.process.target] };
         let next = tree.into_iter().filter(|pid| !entered.contains(pid)).filter(|pid| {
             // What a member has started since is one.
-            *pid == attach.target || elsewhen::name_of(*pid).is_ok_and(|name| name.is_none())
+            *pid == attach.process.target || elsewhen::name_of(*pid).is_ok_and(|name| name.is_none())
         });
         let next: Vec<u32> = next.collect();
         if next.is_empty() {
@@ -120,7 +121,7 @@ fn enter(namespace: &Namespace, attach: &Attach) -> elsewhen::Result<()> {
             match namespace.attach(pid) {
                 Ok(()) => entered.push(pid),
                 // One that has ended meanwhile is none of the tree.
-                Err(_) if pid != attach.target && !process::exists(pid) => entered.push(pid),
+                Err(_) if pid != attach.process.target && !process::exists(pid) => entered.push(pid),
                 Err(error) => {
                     failure = Some(error);
                     break;
@@ -141,7 +142,7 @@ fn enter(namespace: &Namespace, attach: &Attach) -> elsewhen::Result<()> {
 }
 
 /// Lets a process leave.
-pub(crate) fn detach(detach: &Detach) -> ExitCode {
+pub(crate) fn detach(detach: &Process) -> ExitCode {
     if !detach.tree {
         return match Namespace::detach(detach.target) {
             Ok(()) => ExitCode::SUCCESS,

@@ -44,7 +44,7 @@ pub(crate) fn of_attach(attach: &Attach) -> Result<Spec, Refusal> {
     if spec.is_empty() {
         return Err(Refusal::Conflict("nothing is asked for: give --to, --at, --offset, --rate or --freeze".into()));
     }
-    let name = attach.name.clone().unwrap_or_else(|| format!("attached-{}", attach.target));
+    let name = attach.name.clone().unwrap_or_else(|| format!("attached-{}", attach.process.target));
     spec.with_name(&name).map_err(in_flag("--name"))
 }
 

@@ -10,11 +10,11 @@
 //! are translated too.
 
 use crate::attach_stub;
-use crate::enter::Entrance;
+use crate::enter::{Entrance, USER_CS_64};
 use crate::errand::{Run, finished, load_filter, put_errand};
 use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
-use crate::halt::Halted;
+use crate::halt::{Halted, PATIENCE};
 use crate::interrupted::{at_address, redirect, settle_others, settled};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::redirect::{HostVdso, Patch, Terms};
@@ -24,15 +24,13 @@ use crate::stub::boot_bytes;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{
-    BELONGS_TO_HOST, BELONGS_TO_TREE, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED, State, Timer, WIPED_SIZE,
+    BELONGS_TO_HOST, BELONGS_TO_TREE, Boot, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED, State, Timer,
+    WIPED_SIZE,
 };
 use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
 use std::io;
 use std::mem::offset_of;
 use std::time::Duration;
-
-/// How long a step of a process that is being entered is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// In a signal mask.
 pub(crate) const SIGSYS: u64 = 1 << 30;
@@ -83,11 +81,14 @@ pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
     if !image::X86_64.starts_with(&head) {
         return None;
     }
-    let filtered = state_word(memory, offset_of!(State, filtered))?;
+    let mut boot = [0; size_of::<Boot>()];
+    memory.read(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &mut boot).ok()?;
+    let word = |at: usize| boot[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let filtered = word(offset_of!(Boot, filtered));
     Some(Terms {
-        reach: Reach::from_bits(state_word(memory, offset_of!(State, reach))?),
+        reach: Reach::from_bits(word(offset_of!(Boot, reach))),
         filtered: (filtered & FILTERED != 0).then(|| Reach::from_bits(filtered)),
-        belongs: state_word(memory, offset_of!(State, belongs))?,
+        belongs: word(offset_of!(Boot, belongs)),
     })
 }
 
@@ -118,7 +119,7 @@ pub fn enter(
     in_thread(|| {
         let mut halted = Halted::stop(pid)?;
         let memory = RemoteMemory::open(Tid(pid))?;
-        let vdso = vdso_of(pid)?;
+        let vdso = AuxVector::vdso_of(Tid(pid))?;
         check(&halted, &memory)?;
         patch.prepare(&memory, vdso)?;
         let mut session =
@@ -152,7 +153,7 @@ pub fn enter(
 
 /// Removes what has been added to the vDSO of a process that could not be entered.
 fn clean(patch: &Patch, pid: u32) -> Result<()> {
-    let vdso = vdso_of(pid)?;
+    let vdso = AuxVector::vdso_of(Tid(pid))?;
     if !patch.is_applied(&RemoteMemory::open(Tid(pid))?, vdso) {
         return Ok(());
     }
@@ -246,7 +247,7 @@ pub fn switch(entrance: &Entrance, pid: u32, destination: Destination) -> Result
     in_thread(|| {
         let mut errand = Run::begin(entrance.patch(), pid)?;
         let filtered = terms(&errand.memory).and_then(|terms| terms.filtered);
-        let covered = |reach: Reach| reach.to_bits() & destination.reach.to_bits() == destination.reach.to_bits();
+        let covered = |reach: Reach| reach.includes(destination.reach);
         let more = (destination.page.is_some() && !filtered.is_some_and(covered)).then_some(destination.reach);
         let leaves = destination.page.is_none();
         // Whoever let it enter died before that had a filter, or the handler.
@@ -284,11 +285,7 @@ pub fn announce_anew(entrance: &Entrance, pid: u32) -> Result<Listener> {
         bytes.extend(at.plus(16).0.to_le_bytes());
         bytes.extend(crate::filter::bytes(filter.instructions()));
         errand.memory.write(at, &bytes)?;
-        let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
-            | libc::SECCOMP_FILTER_FLAG_TSYNC
-            | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-            | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-        errand.send(ERRAND_ANNOUNCE, Destination::HOST, listener)?;
+        errand.send(ERRAND_ANNOUNCE, Destination::HOST, attach_stub::FILTER_FLAGS)?;
         let loaded = load_filter(&mut errand.halted.threads[errand.worker], pid);
         let finished = errand.finish();
         let listener = loaded?;
@@ -361,8 +358,6 @@ fn is_missing(error: io::Error) -> bool {
 
 /// Refuses what cannot be entered, now that it stands still.
 fn check(halted: &Halted, memory: &RemoteMemory) -> Result<()> {
-    /// `__USER_CS`.
-    const USER_CS_64: u64 = 0x33;
     let pid = halted.pid();
     if halted.threads.iter().any(|halt| halt.registers.cs != USER_CS_64) {
         return Err(Error::refused(format!("process {pid} runs a 32-bit program")));
@@ -379,7 +374,7 @@ fn check(halted: &Halted, memory: &RemoteMemory) -> Result<()> {
         }
     }
     // What is written to code must be allowed.
-    let vdso = vdso_of(pid)?;
+    let vdso = AuxVector::vdso_of(Tid(pid))?;
     let mut byte = [0];
     memory.read(vdso, &mut byte)?;
     memory.write(vdso, &byte)
@@ -388,10 +383,6 @@ fn check(halted: &Halted, memory: &RemoteMemory) -> Result<()> {
 /// The thread that does the work: the first, if it is there.
 pub(crate) fn choose(halted: &Halted) -> usize {
     halted.threads.iter().position(|halt| halt.tid.0 == halted.pid()).unwrap_or(0)
-}
-
-pub(crate) fn vdso_of(pid: u32) -> Result<RemoteAddr> {
-    AuxVector::of(Tid(pid))?.vdso.ok_or_else(|| Error::refused(format!("process {pid} has no vDSO")))
 }
 
 /// The next announcement, which must come soon.

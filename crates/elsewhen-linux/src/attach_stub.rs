@@ -14,6 +14,12 @@ use elsewhen_vdso::state::{STATE_SIZE, WIPED_SIZE};
 use elsewhen_vdso::surface::WORD_ATTACH;
 use std::arch::global_asm;
 
+/// With what the filter that announces is loaded, for every thread and with a listener.
+pub(crate) const FILTER_FLAGS: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+    | libc::SECCOMP_FILTER_FLAG_TSYNC
+    | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+
 /// The most instructions of a filter that only announces.
 const FILTER_MAX: usize = 40;
 
@@ -147,9 +153,7 @@ global_asm!(
     ".zero 8 * {filter_max}",
     "elsewhen_attach_end:",
     ".popsection",
-    flags = const libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_TSYNC
-        | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW
-        | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+    flags = const FILTER_FLAGS | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
     killable = const libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
     seccomp = const libc::SYS_seccomp,
     set_filter = const libc::SECCOMP_SET_MODE_FILTER,
@@ -247,13 +251,6 @@ mod tests {
         let registers: Registers = unsafe { std::mem::zeroed() };
         let parameters = parameters(&registers, 0, Filter::announcing().instructions(), RemoteAddr(0));
         assert!(parameters.len() as u64 <= code().len() as u64 - at_parameters());
-        let mut decoder = iced_x86::Decoder::new(64, &code()[..at_parameters() as usize], 0);
-        while decoder.can_decode() {
-            let instruction = decoder.decode();
-            assert!(!instruction.is_invalid());
-            assert!(
-                !instruction.is_ip_rel_memory_operand() || instruction.ip_rel_memory_address() < code().len() as u64
-            );
-        }
+        crate::stub::tests::assert_refers_to_itself(code(), at_parameters());
     }
 }

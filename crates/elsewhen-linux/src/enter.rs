@@ -110,7 +110,7 @@ impl Entrance {
     fn catch(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
-        let vdso = vdso_of(tid)?;
+        let vdso = AuxVector::vdso_of(tid)?;
         if !listener.is_waiting(notification) {
             return Ok(Answer::Resume);
         }
@@ -156,7 +156,7 @@ impl Entrance {
             return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
         };
         let memory = RemoteMemory::open(tid)?;
-        let vdso = vdso_of(tid)?;
+        let vdso = AuxVector::vdso_of(tid)?;
         if !listener.is_waiting(notification) {
             return Ok(Answer::Resume);
         }
@@ -235,7 +235,7 @@ impl Entrance {
         if registers.cs != USER_CS_64 {
             return Err(Error::refused(format!("process {} runs a 32-bit program", tid.0)));
         }
-        let vdso = vdso_of(tid)?;
+        let vdso = AuxVector::vdso_of(tid)?;
         let memory = RemoteMemory::open(tid)?;
         self.patch.prepare(&memory, vdso)?;
         if redirected {
@@ -271,12 +271,7 @@ enum Answer {
 }
 
 /// `__USER_CS`.
-const USER_CS_64: u64 = 0x33;
-
-/// Where a process's vDSO lies.
-fn vdso_of(tid: Tid) -> Result<RemoteAddr> {
-    AuxVector::of(tid)?.vdso.ok_or_else(|| Error::refused(format!("process {} has no vDSO", tid.0)))
-}
+pub(crate) const USER_CS_64: u64 = 0x33;
 
 /// How many threads the process has; 1 where that cannot be told, as for one that is gone.
 fn threads(tid: Tid) -> u64 {

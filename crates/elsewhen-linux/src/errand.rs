@@ -1,13 +1,13 @@
 //! Errands: what a thread of a stopped process does in the image, and how it comes back.
 
-use crate::attach::{self, Destination, PATIENCE, SIGSYS, choose, state_word, vdso_of};
+use crate::attach::{self, Destination, SIGSYS, choose, state_word};
 use crate::attach_stub;
 use crate::error::{Error, Result, Step};
-use crate::halt::{Halt, Halted};
+use crate::halt::{Halt, Halted, PATIENCE};
 use crate::interrupted::{at_address, interrupted_places, redirect, settled};
 use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS};
 use crate::redirect::Patch;
-use crate::remote::{RemoteAddr, RemoteMemory, Tid};
+use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::Listener;
 use crate::stub::boot_bytes;
 use crate::trace::Registers;
@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
             std::thread::sleep(Duration::from_micros(100));
         };
         let memory = RemoteMemory::open(Tid(pid))?;
-        let vdso = vdso_of(pid)?;
+        let vdso = AuxVector::vdso_of(Tid(pid))?;
         let Some(terms) = attach::terms(&memory) else {
             return Err(Error::refused(format!("process {pid} was not entered by this version of elsewhen")));
         };
@@ -78,14 +78,14 @@ impl<'a> Run<'a> {
     }
 
     /// Puts the errand down and the thread at its beginning.
-    pub(crate) fn send(&mut self, kind: u64, destination: Destination, more: u64) -> Result<()> {
+    pub(crate) fn send(&mut self, kind: u64, destination: Destination, extra: u64) -> Result<()> {
         let pid = self.halted.pid();
         let worker = &mut self.halted.threads[self.worker];
         worker.leave_sequence(&self.memory)?;
         let (registers, mask) = (worker.registers, worker.mask);
         let mut resumed = settled(worker, pid, false);
         resumed.rip = self.patch.moved(self.vdso, resumed.rip).unwrap_or(resumed.rip);
-        put_errand(&self.memory, kind, destination, more, &resumed, mask & !SIGSYS)?;
+        put_errand(&self.memory, kind, destination, extra, &resumed, mask & !SIGSYS)?;
         self.resumed = Some((resumed, mask & !SIGSYS));
         worker.set_mask(u64::MAX)?;
         worker.set_registers(at_address(registers, IMAGE_ADDRESS + image::HOOK_REMOTE)).inspect_err(|_| {
@@ -156,12 +156,12 @@ pub(crate) fn put_errand(
     memory: &RemoteMemory,
     kind: u64,
     destination: Destination,
-    more: u64,
+    extra: u64,
     registers: &Registers,
     mask: u64,
 ) -> Result<()> {
     let page = destination.page.unwrap_or(0);
-    let mut words = vec![kind, destination.reach.to_bits(), more, page, destination.belongs, u64::MAX, 0, 0, mask];
+    let mut words = vec![kind, destination.reach.to_bits(), extra, page, destination.belongs, 0, 0, mask];
     words.extend(attach_stub::words(registers));
     assert_eq!(8 * words.len(), size_of::<Errand>(), "an errand as the image reads it");
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::remote::Tid;
-use crate::trace::Registers;
+use crate::trace::{Registers, status_field};
 use std::collections::HashSet;
 use std::io;
 use std::mem::zeroed;
@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long threads are waited for. One that does not stop in this time is in an uninterruptible call.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a thread is waited for, in each step. One that does not stop in this time is in an uninterruptible call.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A process all of whose threads are stopped. Dropping it lets them go on.
 ///
@@ -454,7 +454,9 @@ fn collect(tid: Tid) {
 
 /// Collects a thread that has ended, but for a child of this process, which is its starter's to collect.
 fn collect_ended(tid: Tid) {
-    if has_ended(tid) && !(status(tid, "Tgid:") == Some(tid.0) && status(tid, "PPid:") == Some(std::process::id())) {
+    if has_ended(tid)
+        && !(status_field(tid, "Tgid:") == Some(tid.0) && status_field(tid, "PPid:") == Some(std::process::id()))
+    {
         wait_for(tid, libc::WEXITED);
     }
 }
@@ -488,7 +490,7 @@ fn describe(pid: u32, tid: Tid) -> String {
 
 /// Why a thread cannot be seized.
 fn explain(pid: u32, tid: Tid, error: io::Error) -> Error {
-    let tracer = status(tid, "TracerPid:").filter(|tracer| *tracer != 0);
+    let tracer = status_field(tid, "TracerPid:").filter(|tracer| *tracer != 0);
     match (error.raw_os_error(), tracer) {
         (Some(libc::EPERM), Some(tracer)) => {
             Error::refused(format!("process {pid} is traced by process {tracer} (strace, gdb?)"))
@@ -498,11 +500,6 @@ fn explain(pid: u32, tid: Tid, error: io::Error) -> Error {
         }
         _ => Error::new(format!("trace process {pid}"), error),
     }
-}
-
-fn status(tid: Tid, name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", tid.0)).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 fn gone(tid: Tid) -> Error {

@@ -60,8 +60,7 @@ pub fn change_before_exec(
 ) -> Result<()> {
     let page: OwnedFd = crate::process::duplicate(page)?;
     let filtered = terms().and_then(|terms| terms.filtered);
-    let covered = |has: Reach| has.to_bits() & reach.to_bits() == reach.to_bits();
-    let more = (!filtered.is_some_and(covered)).then(|| Filter::catching(reach));
+    let more = (!filtered.is_some_and(|has| has.includes(reach))).then(|| Filter::catching(reach));
     let hook = move || {
         inheritance.apply();
         if let Some(filter) = &more {

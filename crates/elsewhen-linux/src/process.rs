@@ -371,9 +371,7 @@ pub fn user() -> u32 {
 
 /// The process that a thread is of, by its first thread's id; the thread itself where it is gone.
 pub fn group_of(tid: Tid) -> Tid {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", tid.0)).unwrap_or_default();
-    let field = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    field.and_then(|id| id.trim().parse().ok()).map_or(tid, Tid)
+    crate::trace::status_field(tid, "Tgid:").map_or(tid, Tid)
 }
 
 /// Collects every child that has ended but `except`, without touching stops.

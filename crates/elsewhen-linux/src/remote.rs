@@ -129,4 +129,12 @@ impl AuxVector {
         }
         Ok(Self { vdso })
     }
+
+    /// Where a process's vDSO lies.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), and where it has none.
+    pub(crate) fn vdso_of(tid: Tid) -> Result<RemoteAddr> {
+        Self::of(tid)?.vdso.ok_or_else(|| crate::Error::refused(format!("process {} has no vDSO", tid.0)))
+    }
 }

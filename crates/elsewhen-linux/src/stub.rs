@@ -285,7 +285,7 @@ pub(crate) fn far_jump(to: RemoteAddr) -> [u8; FAR_JUMP_LEN] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -295,15 +295,18 @@ mod tests {
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }
 
-    #[test]
-    fn the_stub_is_position_independent() {
-        let mut decoder = iced_x86::Decoder::new(64, &code()[..at_parameters() as usize], 0);
+    /// Fails unless code with parameters behind it is whole instructions which refer to nothing outside.
+    pub(crate) fn assert_refers_to_itself(code: &[u8], at_parameters: u64) {
+        let mut decoder = iced_x86::Decoder::new(64, &code[..at_parameters as usize], 0);
         while decoder.can_decode() {
             let instruction = decoder.decode();
             assert!(!instruction.is_invalid());
-            assert!(
-                !instruction.is_ip_rel_memory_operand() || instruction.ip_rel_memory_address() < code().len() as u64
-            );
+            assert!(!instruction.is_ip_rel_memory_operand() || instruction.ip_rel_memory_address() < code.len() as u64);
         }
+    }
+
+    #[test]
+    fn the_stub_is_position_independent() {
+        assert_refers_to_itself(code(), at_parameters());
     }
 }

@@ -139,7 +139,7 @@ fn collect(id: Tid, what: libc::c_int) {
 }
 
 /// A number from `/proc/TID/status`.
-fn status_field(tid: Tid, name: &str) -> Option<u32> {
+pub(crate) fn status_field(tid: Tid, name: &str) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", tid.0)).ok()?;
     status.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }

@@ -97,10 +97,6 @@ extern "C" fn errand() {
         ERRAND_ANNOUNCE => announce(errand),
         _ => EINVAL,
     };
-    let listener = errand.listener.load(Ordering::Relaxed) as i32 as i64;
-    if listener >= 0 {
-        close(listener);
-    }
     errand.kind.store(0, Ordering::Relaxed);
     // Whoever waits for it looks here.
     errand.result.store(result as u64, Ordering::Release);
@@ -116,17 +112,17 @@ extern "C" fn errand() {
     }
 }
 
-/// Loads the filter in the state, and leaves its listener to be closed: whoever watches this call has taken a copy of it.
+/// Loads the filter in the state, of whose listener whoever watches this call has taken a copy.
 fn announce(errand: &Errand) -> i64 {
     let program = state() as *const State as usize + State::ERRAND_FILTER;
     // SAFETY: the kernel reads the program, which has been put there.
     let result = unsafe {
-        syscall(SYS_SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.more_reach.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
+        syscall(SYS_SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.extra.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
     };
     if result < 0 {
         return result;
     }
-    errand.listener.store(result as u64, Ordering::Relaxed);
+    close(result);
     0
 }
 
@@ -148,7 +144,7 @@ fn enter(errand: &Errand) -> i64 {
 
 /// Extends the filter where there is need, and changes the page.
 fn switch(errand: &Errand) -> i64 {
-    let more = errand.more_reach.load(Ordering::Relaxed);
+    let more = errand.extra.load(Ordering::Relaxed);
     if more != 0 {
         let result = load_filter(more - 1);
         if result < 0 {

@@ -102,14 +102,13 @@ pub struct Errand {
     pub kind: AtomicU64,
     /// The namespace's reach ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
     pub reach: AtomicU64,
-    /// The reach of a filter to be loaded besides those that there are, plus 1; 0 for none.
-    pub more_reach: AtomicU64,
+    /// Where the page is changed, the reach of a filter to be loaded besides those that there are, plus 1, or 0 for none;
+    /// else the flags with which the filter is loaded.
+    pub extra: AtomicU64,
     /// What the supervisor is to be asked for the page with; 0 for a page that changes nothing.
     pub page: AtomicU64,
     /// What [`State::belongs`] is to be.
     pub belongs: AtomicU64,
-    /// A descriptor to be closed, or -1.
-    pub listener: AtomicU64,
     /// 0 or an error number, once done.
     pub result: AtomicU64,
     /// Whether it is done.

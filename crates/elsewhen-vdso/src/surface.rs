@@ -214,6 +214,11 @@ impl Reach {
         }
     }
 
+    /// Whether a filter for this catches everything that one for `other` does.
+    pub const fn includes(self, other: Self) -> bool {
+        self.to_bits() & other.to_bits() == other.to_bits()
+    }
+
     /// Whether this can do everything that `other` can.
     pub const fn covers(self, other: Self) -> bool {
         (self.monotonic || !other.monotonic) && (self.boottime || !other.boottime) && (self.rate || !other.rate)

@@ -112,9 +112,7 @@ pub(crate) fn detach(pid: u32) -> Result<()> {
         Membership::Left => return Err(Error::refused(format!("process {pid} has left its namespace already"))),
         Membership::Never => return Err(Error::refused(format!("process {pid} is in no namespace"))),
     }
-    let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
-    let page =
-        page.ok_or_else(|| Error::refused(format!("process {pid} has a page of another version of elsewhen")))?;
+    let page = page_of(pid)?;
     attach::switch(&Entrance::new()?, pid, Destination::HOST)?;
     let paced_at_ns = clock::now(ClockId::Monotonic).0;
     let change = Change { before: &page.maps, after: &HOST, paced_at_ns, counter: page.counter };
@@ -126,6 +124,11 @@ pub(crate) fn detach(pid: u32) -> Result<()> {
 pub(crate) fn page_of(pid: u32) -> Result<Snapshot> {
     let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
     page.ok_or_else(|| Error::refused(format!("process {pid} has no page of this version of elsewhen")))
+}
+
+/// The name of the namespace in a page, empty for none.
+pub(crate) fn name_in(page: &Snapshot) -> String {
+    String::from_utf8_lossy(&page.name).trim_end_matches('\0').to_owned()
 }
 
 /// The process and all its descendants, parents first.
@@ -155,8 +158,5 @@ pub fn name_of(pid: u32) -> Result<Option<String>> {
     if attach::membership(pid)? != Membership::Member {
         return Ok(None);
     }
-    let page = probe::page_of(Tid(pid))?.and_then(|bytes| Snapshot::decode(&bytes));
-    let page =
-        page.ok_or_else(|| Error::refused(format!("process {pid} has a page of another version of elsewhen")))?;
-    Ok(Some(String::from_utf8_lossy(&page.name).trim_end_matches('\0').to_owned()))
+    Ok(Some(name_in(&page_of(pid)?)))
 }

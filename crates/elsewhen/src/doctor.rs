@@ -239,7 +239,7 @@ pub fn examine_process(pid: u32) -> Result<Vec<Finding>> {
     let Some(snapshot) = Snapshot::decode(&page) else {
         return Ok(vec![finding(Verdict::Refused, &subject, "in a namespace of another version of elsewhen")]);
     };
-    let name = String::from_utf8_lossy(&snapshot.name).trim_end_matches('\0').to_owned();
+    let name = crate::attach::name_in(&snapshot);
     let name = if name.is_empty() { "without a name".to_owned() } else { format!("{name:?}") };
     let mut findings = vec![if probe::is_redirected(tid)? {
         finding(Verdict::Works, &subject, format!("in the namespace {name}"))

@@ -226,11 +226,8 @@ impl Namespace {
         let page = crate::attach::page_of(pid)?;
         registry::check(name)?;
         let identity = Identity { name, reach: page.reach, persistent: false, seed: process::random() };
-        let made = Self::with(
-            registry::create(name, |folder| PageFile::create_in(folder, identity, &page.maps))?,
-            entrance()?,
-        );
-        Ok(made)
+        let page = registry::create(name, |folder| PageFile::create_in(folder, identity, &page.maps))?;
+        Ok(Self::with(page, entrance()?))
     }
 
     /// Lets a process leave whatever namespace it is in. The code of its vDSO is the kernel's again, byte by byte; its

@@ -94,8 +94,7 @@ impl Status {
             .map(|found| found.0)
             .collect();
         members.sort_unstable();
-        let name = String::from_utf8_lossy(&page.name).trim_end_matches('\0').to_owned();
-        Ok(Some(Self::of(&name, page.maps, page.reach, members)))
+        Ok(Some(Self::of(&crate::attach::name_in(&page), page.maps, page.reach, members)))
     }
 
     /// Every namespace that this user can see: those with a name first, in the order of their names, then those of running

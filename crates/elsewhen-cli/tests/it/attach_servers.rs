@@ -1,11 +1,12 @@
 //! Servers enter a namespace and leave it while they serve: no request fails, and what they say the date is follows.
 
 use crate::harness::*;
-use crate::servers::{Redis, connect, get, http_date, nginx, nginx_configuration, postgres, postgres_programs};
+use crate::servers::{
+    Redis, connect, get, http_date, make_data, nginx, nginx_configuration, postgres_programs, psql, start_postgres,
+};
 use crate::waits::Place;
 use elsewhen::{Family, Namespace, SignedDuration, Spec};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -116,26 +117,10 @@ fn postgresql_enters_with_its_backends() {
         return skip(TEST, "there is no setpriv to become unprivileged");
     }
     let folder = Folder::new("attach-postgresql");
-    if is_root() {
-        chown(folder.path(), Some(65534), Some(65534)).unwrap();
-    }
     let place = &Place::natively()[0];
-    let mut command = postgres(place, &programs.join("initdb"));
-    command.args(["-U", "tester", "-A", "trust", "--locale", "C", "-E", "UTF8", "--no-sync", "-D"]);
-    run_quietly({
-        command.arg(folder.at("data"));
-        command
-    })
-    .success();
-    let mut command = postgres(place, &programs.join("postgres"));
-    command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"]).arg(folder.path());
-    command.arg("-D").arg(folder.at("data")).stdin(Stdio::null());
-    let server = start(command);
-    let psql = || {
-        let mut command = Command::new(programs.join("psql"));
-        command.args(["--no-psqlrc", "-Atq", "-U", "tester", "-d", "postgres", "-h"]).arg(folder.path());
-        command
-    };
+    make_data(&programs, &folder, place);
+    let server = start_postgres(&programs, &folder, place);
+    let psql = || psql(&programs, &folder);
     const NOW: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let ask = |query: &str| {
         let mut command = psql();

@@ -277,7 +277,7 @@ pub(crate) fn postgres_programs() -> Option<PathBuf> {
 const NOBODY: u32 = 65534;
 
 /// A program of PostgreSQL in a place, as an ordinary user since it refuses to be anything else.
-pub(crate) fn postgres(place: &Place, program: &Path) -> Command {
+fn postgres(place: &Place, program: &Path) -> Command {
     if !is_root() {
         return place.command(program);
     }
@@ -288,13 +288,9 @@ pub(crate) fn postgres(place: &Place, program: &Path) -> Command {
 }
 
 fn check_postgres(programs: &Path, folder: &Folder, place: &Place, offset: i128) {
-    let mut command = postgres(place, &programs.join("postgres"));
-    command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"]).arg(folder.path());
-    command.arg("-D").arg(folder.at("data")).stdin(Stdio::null());
-    let server = start(command);
+    let server = start_postgres(programs, folder, place);
     let ask = |query: &str| {
-        let mut command = Command::new(programs.join("psql"));
-        command.args(["--no-psqlrc", "-Atq", "-U", "tester", "-d", "postgres", "-h"]).arg(folder.path());
+        let mut command = psql(programs, folder);
         run_quietly({
             command.arg("-c").arg(query);
             command
@@ -318,16 +314,36 @@ fn check_postgres(programs: &Path, folder: &Folder, place: &Place, offset: i128)
     end(server, Signal::INT);
 }
 
-/// Makes data in the first of these places, and has them live through all.
-fn check_postgres_in(name: &str, programs: &Path, places: &[(Place, i128)]) {
-    let folder = Folder::new(name);
+/// Makes a database of PostgreSQL's in a place.
+pub(crate) fn make_data(programs: &Path, folder: &Folder, place: &Place) {
     if is_root() {
         chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     }
-    let mut command = postgres(&places[0].0, &programs.join("initdb"));
+    let mut command = postgres(place, &programs.join("initdb"));
     command.args(["-U", "tester", "-A", "trust", "--locale", "C", "-E", "UTF8", "--no-sync", "-D"]);
     command.arg(folder.at("data"));
     run_quietly(command).success();
+}
+
+/// Starts PostgreSQL on it.
+pub(crate) fn start_postgres(programs: &Path, folder: &Folder, place: &Place) -> Started {
+    let mut command = postgres(place, &programs.join("postgres"));
+    command.args(["-c", "listen_addresses=", "-c", "fsync=off", "-k"]).arg(folder.path());
+    command.arg("-D").arg(folder.at("data")).stdin(Stdio::null());
+    start(command)
+}
+
+/// A client of it.
+pub(crate) fn psql(programs: &Path, folder: &Folder) -> Command {
+    let mut command = Command::new(programs.join("psql"));
+    command.args(["--no-psqlrc", "-Atq", "-U", "tester", "-d", "postgres", "-h"]).arg(folder.path());
+    command
+}
+
+/// Makes data in the first of these places, and has them live through all.
+fn check_postgres_in(name: &str, programs: &Path, places: &[(Place, i128)]) {
+    let folder = Folder::new(name);
+    make_data(programs, &folder, &places[0].0);
     for (place, offset) in places {
         check_postgres(programs, &folder, place, *offset);
     }
