@@ -73,6 +73,16 @@ pub fn membership(pid: u32) -> Result<Membership> {
     })
 }
 
+/// Whether the entries of a process's vDSO lead to the image; those of one that has left do where whoever let it leave died
+/// on the way.
+///
+/// # Errors
+/// Where it is gone, or its memory may not be read.
+pub fn is_redirected(entrance: &Entrance, pid: u32) -> Result<bool> {
+    let memory = RemoteMemory::open(Tid(pid))?;
+    Ok(entrance.patch().is_redirected(&memory, AuxVector::vdso_of(Tid(pid))?))
+}
+
 /// What the state of a process says of its namespace; `None` where it has none.
 pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
     // A program may have something else at that address; it is the state where the image is.

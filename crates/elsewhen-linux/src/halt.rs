@@ -291,7 +291,7 @@ impl Halt {
         check(result, self.tid, "let go on")?;
         loop {
             match look(self.tid) {
-                Look::Stopped { event, signal } if event == 0 && signal & 0x7f == libc::SIGTRAP => {
+                Look::Stopped { event, signal } if event == 0 && signal == libc::SIGTRAP | 0x80 => {
                     collect(self.tid);
                     return Ok(());
                 }
@@ -367,8 +367,11 @@ fn tasks(pid: u32) -> Result<Vec<Tid>> {
 }
 
 fn seize(tid: Tid) -> io::Result<()> {
-    // SAFETY: PTRACE_SEIZE takes no pointers: no address, and no options.
-    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid_t(tid), null_mut::<u8>(), null_mut::<u8>()) };
+    // Should this process die at a stop for a system call, the kernel would send the thread the signal of that stop. With
+    // this option it is no signal, and nothing is sent; without it SIGTRAP, which kills.
+    let options = without_provenance_mut::<u8>(libc::PTRACE_O_TRACESYSGOOD as usize);
+    // SAFETY: PTRACE_SEIZE takes no pointers: no address, and options as a number.
+    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid_t(tid), null_mut::<u8>(), options) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

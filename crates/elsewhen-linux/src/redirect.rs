@@ -279,6 +279,12 @@ impl Patch {
         })
     }
 
+    /// Whether the entries of a process lead to the image.
+    pub(crate) fn is_redirected(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> bool {
+        let mut found = vec![0; self.entries.bytes.len()];
+        memory.read(vdso.plus(self.entries.offset as u64), &mut found).is_ok() && found == self.entries.bytes
+    }
+
     /// Whether an address lies in what is added.
     pub(crate) fn is_added(&self, vdso: RemoteAddr, address: u64) -> bool {
         let Span { offset, bytes } = &self.addition;

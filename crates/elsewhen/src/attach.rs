@@ -107,13 +107,18 @@ fn again(namespace: &Inner, pid: u32, paced: bool) -> Result<Destination> {
 /// Lets a process leave; see [`Namespace::detach`](crate::Namespace::detach).
 pub(crate) fn detach(pid: u32) -> Result<()> {
     attach::check_kind(pid)?;
+    let entrance = Entrance::new()?;
     match attach::membership(pid)? {
         Membership::Member => {}
+        // Its clocks are the host's; what is left is to give it its code back.
+        Membership::Left if attach::is_redirected(&entrance, pid)? => {
+            return attach::switch(&entrance, pid, Destination::HOST).map_err(Error::from);
+        }
         Membership::Left => return Err(Error::refused(format!("process {pid} has left its namespace already"))),
         Membership::Never => return Err(Error::refused(format!("process {pid} is in no namespace"))),
     }
     let page = page_of(pid)?;
-    attach::switch(&Entrance::new()?, pid, Destination::HOST)?;
+    attach::switch(&entrance, pid, Destination::HOST)?;
     let paced_at_ns = clock::now(ClockId::Monotonic).0;
     let change = Change { before: &page.maps, after: &HOST, paced_at_ns, counter: page.counter };
     wake(&Members::only(pid), change, 0);
