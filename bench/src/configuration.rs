@@ -44,7 +44,7 @@ impl Configuration {
     pub(crate) const fn prefix(self) -> &'static [&'static str] {
         match self {
             Self::Host => &[],
-            Self::Offset => &["elsewhen", "run", "--offset", "all=400d", "--"],
+            Self::Offset => &["elsewhen", "run", "--quiet", "--offset", "all=400d", "--"],
             Self::Rate => &["elsewhen", "run", "--rate", "2", "--"],
             Self::Kernel => &["unshare", "-T", "--monotonic", "100", "--boottime", "100"],
             Self::Faketime => &["faketime", "-f", "+400d"],

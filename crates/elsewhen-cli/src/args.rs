@@ -103,6 +103,10 @@ pub(crate) struct Clocks {
     /// Stop a clock (without one: realtime) where it starts. Can be repeated. Waits still take their time
     #[arg(long, value_name = "CLOCK", num_args = 0..=1, require_equals = true, default_missing_value = "realtime")]
     pub(crate) freeze: Vec<String>,
+
+    /// Say nothing of what does not follow a clock that is moved
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 /// What members of a new namespace are prepared for.

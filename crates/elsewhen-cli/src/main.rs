@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Sub::Run(run) => match request::of_run(&run) {
-            Ok(spec) => front::run(Namespace::new(&spec), &run.command, &inherited),
+            Ok(spec) => front::run(request::noted(&run.clocks, Namespace::new(&spec)), &run.command, &inherited),
             Err(error) => fail(&error.to_string()),
         },
         Sub::Faketime(faketime) => match request::of_faketime(&faketime) {

@@ -66,7 +66,7 @@ fn a_running_program_reads_the_time_of_its_namespace() {
             shift.check(&shown, &answer.readings, &answer.before, &answer.after);
         };
         check(&mut guest, Shift::default());
-        attach(&folder, &pid, &["--offset", "10d", "--offset", "monotonic=2h", "--offset", "boottime=3h"]);
+        attach(&folder, &pid, &["--offset", "10d", "--offset", "monotonic=2h", "--offset", "boottime=3h", "-q"]);
         let away = Shift { realtime: 10 * DAY, monotonic: 2 * HOUR, boottime: 3 * HOUR };
         check(&mut guest, away);
         check(&mut guest, away);

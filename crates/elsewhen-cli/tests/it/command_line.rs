@@ -534,3 +534,20 @@ fn a_name_is_seen_by_the_doctor_only() {
     run_quietly(command).success();
     assert!(!fs::read_to_string(folder.at("environment")).unwrap().contains("secret-name"));
 }
+
+#[test]
+fn what_does_not_follow_a_moved_boottime_is_told() {
+    for (flags, told) in [
+        (&["--offset", "boottime=1h"][..], true),
+        (&["--offset", "all=1h"], true),
+        (&["--rate", "boottime=2"], true),
+        (&["--freeze=boottime"], true),
+        (&["--offset", "boottime=1h", "--quiet"], false),
+        (&["--offset", "1h", "--offset", "monotonic=1h"], false),
+        (&["--rate", "2"], false),
+    ] {
+        let outcome = run(typed(&[&["run"], flags, &["--", "true"]].concat())).success();
+        assert_eq!(outcome.stderr.contains("/proc/uptime"), told, "{flags:?}: {outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), usize::from(told), "{flags:?}: {outcome:?}");
+    }
+}

@@ -32,10 +32,10 @@ pub(crate) fn skip(test: &str, reason: &str) {
     eprintln!("SKIP {test}: {reason}");
 }
 
-/// `elsewhen run FLAGS -- PROGRAM`.
+/// `elsewhen run --quiet FLAGS -- PROGRAM`: what is written is the program's.
 pub(crate) fn elsewhen(flags: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(ELSEWHEN);
-    command.arg("run").args(flags).arg("--").arg(program);
+    command.args(["run", "--quiet"]).args(flags).arg("--").arg(program);
     command
 }
 
