@@ -19,7 +19,6 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod elf;
 #[cfg(not(loom))]
 pub mod image;
 pub mod latch;
@@ -30,3 +29,5 @@ pub mod state;
 pub mod surface;
 mod sync;
 pub mod transform;
+
+pub use elsewhen_image::elf;
