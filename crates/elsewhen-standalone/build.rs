@@ -139,9 +139,19 @@ impl Row {
                     .into_iter()
                     .find(|(name, ..)| name == "elsewhen_clk_to_ns")
                     .expect("the image has the function");
-                let places = functions(bytes).into_iter().flat_map(|(_, start, size)| start..start + size);
-                let calls = places.filter(|at| bytes[*at as usize..].starts_with(&jump(*at as usize, target as i64)));
-                calls.map(|at| (at as usize, RETURN, jump(at as usize, target as i64))).collect()
+                let code = || functions(bytes).into_iter().flat_map(|(_, start, size)| start..start + size);
+                // Where one is no jump, no return can be copied over it.
+                let call = |at: u64| {
+                    let mut call = jump(at as usize, target as i64);
+                    call[0] = 0xe8;
+                    call
+                };
+                assert!(
+                    code().all(|at| !bytes[at as usize..].starts_with(&call(at))),
+                    "the compiler has made a call of one that ought to be a jump"
+                );
+                let jumps = code().filter(|at| bytes[*at as usize..].starts_with(&jump(*at as usize, target as i64)));
+                jumps.map(|at| (at as usize, RETURN, jump(at as usize, target as i64))).collect()
             }
         };
         assert!(!sites.is_empty(), "{}: no place to change was found in the image", self.name);

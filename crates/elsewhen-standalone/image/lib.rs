@@ -204,7 +204,7 @@ unsafe extern "C" fn elsewhen_member(clock: u32, ts: *mut Timespec) -> i32 {
             read::hres(if clock == RAW { &page.raw } else { &page.hres }, clock as usize, counter)
         };
         if let Reading::Time(time) = reading {
-            let time = time.plus(read::offset(&data_page().hres, clock as usize));
+            let time = time.plus(read::offset(data_page(), clock as usize));
             // SAFETY: the caller's pointer.
             return unsafe { put(ts, time) };
         }
@@ -218,20 +218,26 @@ unsafe extern "C" fn elsewhen_member(clock: u32, ts: *mut Timespec) -> i32 {
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn elsewhen_fallback(clock: u32, ts: *mut Timespec) -> i32 {
-    let mut time = Timespec { sec: 0, nsec: 0 };
-    // SAFETY: the pointer is to a value of ours.
-    let result = unsafe { syscall(SYS_CLOCK_GETTIME, clock as usize, &raw mut time as usize, 0) } as i32;
+    // SAFETY: the call that was asked for.
+    let result = unsafe { syscall(SYS_CLOCK_GETTIME, clock as usize, ts as usize, 0) } as i32;
     if result != 0 {
         return result;
     }
-    let time = Time { sec: time.sec, nsec: time.nsec as u64 };
-    #[cfg(design = "page")]
-    if data_page().hres.mode.load(Ordering::Relaxed) == data::MODE_TIMENS {
-        // SAFETY: the caller's pointer.
-        return unsafe { put(ts, time.plus(read::offset(&data_page().hres, clock as usize))) };
-    }
+    // Nothing of this function's own is on the stack: so the call that follows can be the last thing, as `tail` needs it.
+    #[cfg(design = "tail")]
     // SAFETY: the caller's pointer.
-    unsafe { finish(&data_page().hres, clock, ts, time) }
+    return unsafe { elsewhen_clk_to_ns(clock, ts) };
+    #[cfg(not(design = "tail"))]
+    {
+        // SAFETY: the caller's pointer, to which the kernel has just written.
+        let host = unsafe { ts.read() };
+        let time = Time { sec: host.sec, nsec: host.nsec as u64 };
+        #[cfg(design = "page")]
+        // 0 for whoever is no member.
+        let time = time.plus(read::offset(data_page(), clock as usize));
+        // SAFETY: the caller's pointer.
+        unsafe { finish(&data_page().hres, clock, ts, time) }
+    }
 }
 
 /// What the designs do differently: the host's time becomes the caller's.
@@ -243,7 +249,7 @@ unsafe fn finish(source: &Source, clock: u32, ts: *mut Timespec, time: Time) -> 
         // SAFETY: the caller's pointer.
         unsafe { put(ts, time) };
         // SAFETY: the caller's pointer.
-        return unsafe { elsewhen_clk_to_ns(clock, ts) };
+        unsafe { elsewhen_clk_to_ns(clock, ts) }
     }
     #[cfg(not(design = "tail"))]
     {
@@ -257,7 +263,7 @@ unsafe fn finish(source: &Source, clock: u32, ts: *mut Timespec, time: Time) -> 
         let member = source.member.load(Ordering::Relaxed) != 0;
         #[cfg(design = "branch")]
         let member = branch();
-        let time = if member { time.plus(read::offset(&ns_page().hres, clock as usize)) } else { time };
+        let time = if member { time.plus(read::offset(ns_page(), clock as usize)) } else { time };
         // SAFETY: the caller's pointer.
         unsafe { put(ts, time) }
     }
@@ -272,7 +278,7 @@ unsafe extern "C" fn elsewhen_clk_to_ns(clock: u32, ts: *mut Timespec) -> i32 {
     let host = unsafe { ts.read() };
     let time = Time { sec: host.sec, nsec: host.nsec as u64 };
     // SAFETY: the caller's pointer.
-    unsafe { put(ts, time.plus(read::offset(&ns_page().hres, clock as usize))) };
+    unsafe { put(ts, time.plus(read::offset(ns_page(), clock as usize))) };
     let zero: i32;
     // Were the result known, the call would be none in tail position.
     // SAFETY: touches its output only.

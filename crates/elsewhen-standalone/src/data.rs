@@ -31,13 +31,13 @@ pub const MODE_TSC: u32 = mode(COUNTER_TSC);
 /// [`mode`] of [`COUNTER_TIMENS`].
 pub const MODE_TIMENS: u32 = mode(COUNTER_TIMENS);
 
-/// A clock at `cycle_last`, or on a namespace's page its offset.
+/// A clock at `cycle_last`.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Stamp {
     /// Whole seconds, as the bits of an `i64`.
     pub sec: AtomicU64,
-    /// Nanoseconds, times two to the power of `shift`; of coarse clocks and of offsets not multiplied, and below a second.
+    /// Nanoseconds, times two to the power of `shift`; of coarse clocks not multiplied, and below a second.
     pub nsec: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ pub struct Source {
     pub base: [Stamp; CLOCKS],
 }
 
-/// The page. On a namespace's page only `base` and `member` of `hres`, and what makes readers look at them, mean anything.
+/// The page, and a namespace's page: of that the offsets mean something, and what makes readers look at them.
 #[repr(C, align(4096))]
 #[derive(Debug, Default)]
 pub struct DataPage {
@@ -75,6 +75,25 @@ pub struct DataPage {
     pub zone: [AtomicU32; 2],
     /// Resolution of the coarse clocks, in ns.
     pub coarse_ns: AtomicU32,
+    /// By clock id, how far members are from others; [`pack`]ed. One word each, and 0 on a data page: so whoever reads
+    /// one while pages change places has the distance of one side or the other. (The kernel has offsets where its data page
+    /// has times, and does not let processes go back.)
+    pub offsets: [AtomicU64; CLOCKS],
+}
+
+/// Bits of the nanoseconds in an offset.
+const NSEC_BITS: u32 = 30;
+
+/// An offset in a word: `nsec` is below a second. `None` beyond some 272 years.
+pub fn pack(sec: i64, nsec: u32) -> Option<u64> {
+    let fits = sec.unsigned_abs() < 1 << (63 - NSEC_BITS) && nsec < 1_000_000_000;
+    fits.then_some((sec << NSEC_BITS).cast_unsigned() | u64::from(nsec))
+}
+
+/// Seconds and nanoseconds of an offset in a word.
+#[inline(always)]
+pub const fn unpack(offset: u64) -> (i64, u64) {
+    (offset.cast_signed() >> NSEC_BITS, offset & ((1 << NSEC_BITS) - 1))
 }
 
 const _: () = assert!(size_of::<DataPage>() == 4096);
@@ -102,11 +121,13 @@ impl Source {
 }
 
 impl DataPage {
-    /// Sets an offset on a namespace's page: `nsec` is below a second. What changes while somebody reads can be seen half.
-    pub fn set_offset(&self, clock: usize, sec: i64, nsec: u32) {
-        if let Some(stamp) = self.hres.base.get(clock) {
-            stamp.store(sec, nsec.into());
-        }
+    /// Sets an offset on a namespace's page: `nsec` is below a second. False, and nothing is set, beyond some 272 years and
+    /// for clocks that the page does not have.
+    #[must_use]
+    pub fn set_offset(&self, clock: usize, sec: i64, nsec: u32) -> bool {
+        let (Some(offset), Some(place)) = (pack(sec, nsec), self.offsets.get(clock)) else { return false };
+        place.store(offset, Ordering::Relaxed);
+        true
     }
 
     /// Makes this the page of a namespace that takes the place of the data page: readers fail at its sequence, and find out

@@ -26,7 +26,7 @@
 //! let vdso = load::Vdso::map(flavour::named("timens-page").ok_or("no such design")?, &page)?;
 //! let before = vdso.clock_gettime(Clock::Monotonic.id())?;
 //!
-//! vdso.set_offset(Clock::Monotonic.id(), 3600, 0);
+//! vdso.set_offset(Clock::Monotonic.id(), 3600, 0)?;
 //! vdso.enter()?; // while other threads read
 //! assert!(vdso.clock_gettime(Clock::Monotonic.id())?.sec >= before.sec + 3600);
 //! # Ok(())

@@ -20,9 +20,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
+/// Of a switch for a publication.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The time stamp counter, in order with what surrounds it.
 pub fn ticks() -> u64 {
@@ -104,6 +107,8 @@ pub struct Vdso {
     alias: NonNull<u8>,
     data: Arc<PageFile>,
     namespace: PageFile,
+    /// The sequence of the data when pages last changed places; odd where they never have.
+    switched_at: AtomicU32,
 }
 
 // SAFETY: what the pointers are to stays mapped for as long as this lives, and is changed as a whole or by atomics.
@@ -141,6 +146,7 @@ impl Vdso {
             alias: NonNull::new(alias.cast()).ok_or(out)?,
             data,
             namespace,
+            switched_at: AtomicU32::new(1),
         };
         // In the design with a special page the data are there for members.
         let first = if flavour.switch == Switch::Page { &vdso.data } else { &vdso.namespace };
@@ -182,14 +188,19 @@ impl Vdso {
 
     /// Sets how far a clock of members is from the others': `nsec` is below a second. The coarse clocks have offsets of
     /// their own.
-    pub fn set_offset(&self, clock: u32, sec: i64, nsec: u32) {
-        self.namespace.set_offset(clock as usize, sec, nsec);
-    }
-
-    /// Makes the process a member, for all its threads.
     ///
     /// # Errors
-    /// Where the kernel refuses to map memory, or the design has no members.
+    /// Beyond some 272 years, and for clocks that the page does not have.
+    pub fn set_offset(&self, clock: u32, sec: i64, nsec: u32) -> io::Result<()> {
+        let is_set = self.namespace.set_offset(clock as usize, sec, nsec);
+        is_set.then_some(()).ok_or(io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Makes the process a member, for all its threads. Where pages change places, waits until the data page has been
+    /// published once more since they last did.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to map memory, the design has no members, or nobody publishes for 10 s.
     pub fn enter(&self) -> io::Result<()> {
         self.switch(true)
     }
@@ -252,8 +263,23 @@ impl Vdso {
             }
             Switch::Page => {
                 let page = if member { &self.namespace.file } else { &self.data.file };
+                self.wait_for_publication()?;
                 self.put(PAGE, PAGE, ProtFlags::READ, page)?;
+                self.switched_at.store(self.data.hres.sequence.load(Ordering::Relaxed), Ordering::Relaxed);
             }
+        }
+        Ok(())
+    }
+
+    /// A reader that began by the data page, and goes on by it, must notice that it was gone meanwhile: by a sequence that is
+    /// another than when it went.
+    fn wait_for_publication(&self) -> io::Result<()> {
+        let end = Instant::now() + LONGEST_WAIT;
+        while self.data.hres.sequence.load(Ordering::Relaxed) == self.switched_at.load(Ordering::Relaxed) {
+            if Instant::now() > end {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::hint::spin_loop();
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! No reader waits for ever: a writer that does not come to its end, and one that has stopped, are found out.
 
-use crate::data::{CLOCKS, COUNTER_TSC, MAGIC, MODE_TIMENS, MODE_TSC, Source, VERSION};
+use crate::data::{CLOCKS, COUNTER_TSC, DataPage, MAGIC, MODE_TIMENS, MODE_TSC, Source, VERSION, unpack};
 use core::hint::{cold_path, spin_loop};
 use core::sync::atomic::{Ordering, fence};
 
@@ -170,10 +170,11 @@ pub fn status(source: &Source, counter: impl Fn() -> u64) -> Status {
 
 /// The offset of a clock on a namespace's page.
 #[inline(always)]
-pub fn offset(source: &Source, clock: usize) -> Time {
+pub fn offset(page: &DataPage, clock: usize) -> Time {
     // No clock beyond is ever asked for.
-    let Some(base) = source.base.get(clock % CLOCKS) else { return Time { sec: 0, nsec: 0 } };
-    Time { sec: base.sec.load(Ordering::Relaxed).cast_signed(), nsec: base.nsec.load(Ordering::Relaxed) }
+    let Some(offset) = page.offsets.get(clock % CLOCKS) else { return Time { sec: 0, nsec: 0 } };
+    let (sec, nsec) = unpack(offset.load(Ordering::Relaxed));
+    Time { sec, nsec }
 }
 
 #[inline(always)]
