@@ -1,4 +1,4 @@
-//! Cycles and instructions of the calling thread in user mode. Mirrors `perf_event_open(2)`.
+//! Cycles, instructions and branches of the calling thread in user mode. Mirrors `perf_event_open(2)`.
 
 #![expect(unsafe_code, reason = "the system call has no safe wrapper")]
 
@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 const PERF_TYPE_HARDWARE: u32 = 0;
 const PERF_COUNT_HW_CPU_CYCLES: u64 = 0;
 const PERF_COUNT_HW_INSTRUCTIONS: u64 = 1;
+const PERF_COUNT_HW_BRANCH_INSTRUCTIONS: u64 = 4;
 const PERF_FORMAT_GROUP: u64 = 1 << 3;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
 /// `exclude_kernel` and `exclude_hv`.
@@ -31,10 +32,10 @@ struct Attributes {
 
 const _: () = assert!(size_of::<Attributes>() == 64);
 
-/// Two counters that run together.
+/// Three counters that run together.
 pub(crate) struct Counters {
     leader: File,
-    _instructions: File,
+    _others: [File; 2],
 }
 
 /// What was counted since the counters were opened.
@@ -44,6 +45,8 @@ pub(crate) struct Counted {
     pub(crate) cycles: u64,
     /// Instructions in user mode.
     pub(crate) instructions: u64,
+    /// Branches in user mode, taken or not.
+    pub(crate) branches: u64,
 }
 
 impl Counters {
@@ -51,16 +54,17 @@ impl Counters {
     pub(crate) fn open() -> io::Result<Self> {
         let leader = open_event(PERF_COUNT_HW_CPU_CYCLES, None)?;
         let instructions = open_event(PERF_COUNT_HW_INSTRUCTIONS, Some(&leader))?;
-        Ok(Self { leader, _instructions: instructions })
+        let branches = open_event(PERF_COUNT_HW_BRANCH_INSTRUCTIONS, Some(&leader))?;
+        Ok(Self { leader, _others: [instructions, branches] })
     }
 
-    /// Reads both counters.
+    /// Reads the counters.
     pub(crate) fn read(&mut self) -> io::Result<Counted> {
         // The number of counters and their values, as `PERF_FORMAT_GROUP` lays them out.
-        let mut bytes = [0; 24];
+        let mut bytes = [0; 32];
         self.leader.read_exact(&mut bytes)?;
         let value = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-        Ok(Counted { cycles: value(8), instructions: value(16) })
+        Ok(Counted { cycles: value(8), instructions: value(16), branches: value(24) })
     }
 }
 

@@ -5,8 +5,16 @@ use std::fs::read_to_string;
 use std::path::Path;
 use std::process::Command;
 
-/// Name and value of what a reader must know to compare numbers.
+/// Name and value of what a reader must know to compare numbers of a program.
 pub(crate) fn facts(elsewhen: &Path) -> Result<Vec<(&'static str, String)>> {
+    let version = Command::new(elsewhen).arg("--version").output()?;
+    let mut facts = of_the_machine()?;
+    facts.insert(3, ("measured", String::from_utf8_lossy(&version.stdout).trim().to_owned()));
+    Ok(facts)
+}
+
+/// Machine, kernel, clock source and command.
+pub(crate) fn of_the_machine() -> Result<Vec<(&'static str, String)>> {
     let cpuinfo = read_to_string("/proc/cpuinfo")?;
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
@@ -15,7 +23,6 @@ pub(crate) fn facts(elsewhen: &Path) -> Result<Vec<(&'static str, String)>> {
     let flag = |name: &str| field("flags").split(' ').any(|flag| flag == name);
     let kernel = rustix::system::uname();
     let clocksource = read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")?;
-    let version = Command::new(elsewhen).arg("--version").output()?;
     let mut machine = format!("{}, {} CPUs", field("model name"), std::thread::available_parallelism()?);
     if flag("hypervisor") {
         machine.push_str(", virtual");
@@ -28,7 +35,6 @@ pub(crate) fn facts(elsewhen: &Path) -> Result<Vec<(&'static str, String)>> {
         ("machine", machine),
         ("kernel", format!("{} {}", kernel.sysname().to_string_lossy(), kernel.release().to_string_lossy())),
         ("clock source", clocksource),
-        ("measured", String::from_utf8_lossy(&version.stdout).trim().to_owned()),
         ("command", command_line()),
     ])
 }

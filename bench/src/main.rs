@@ -5,6 +5,8 @@
 //! - `starts`: microseconds per started program, and per failing `execve(2)`;
 //! - `memory`: private memory of members, by mapping;
 //! - `traps`: nanoseconds per system call;
+//! - `designs`: the designs that were proposed for time namespaces in Linux's vDSO, side by side;
+//! - `order`: no benchmark, but a test: readings of the self-contained vDSO, the host's and a system call in turn;
 //! - `attach`: milliseconds to enter a running process and to leave, and how long that stands still;
 //! - `cycles`: no benchmark either: a process of yours enters and leaves, again and again;
 //! - `soak`: no benchmark, but a test that goes on for as long as you like: every wait under random changes.
@@ -20,6 +22,7 @@ mod clocks;
 mod configuration;
 mod counter;
 mod cycles;
+mod designs;
 mod machine;
 mod memory;
 mod reads;
@@ -73,6 +76,21 @@ enum Command {
     Attach,
     /// All of the above
     All,
+    /// The designs for time namespaces in a vDSO: cost outside and inside, code, switching
+    Designs(designs::Options),
+    /// Read a clock by the self-contained vDSO, the host's and a system call in turn, on every processor
+    Order(designs::order::Options),
+    /// Read a clock once while somebody counts the instructions
+    #[command(hide = true)]
+    Stepped {
+        /// Name of the flavour.
+        flavour: String,
+        /// Whether in a namespace.
+        #[arg(action = clap::ArgAction::Set)]
+        member: bool,
+        /// Id of the clock.
+        clock: u32,
+    },
     /// Wait in every way under random changes
     Soak(soak::Options),
     /// Let a process enter a namespace and leave it, again and again
@@ -101,6 +119,9 @@ fn main() -> ExitCode {
         Command::Cycles(options) => attach::cycles(&options),
         Command::Target { threads } => attach::be_target(threads),
         Command::Sleeper { until } => attach::be_sleeper(until),
+        Command::Designs(options) => designs::run(&options, arguments.rounds, arguments.calls, arguments.json),
+        Command::Order(options) => designs::order::run(&options),
+        Command::Stepped { flavour, member, clock } => designs::steps::be_stepped(&flavour, member, clock),
         Command::Soak(options) => soak::run(options, arguments.json),
         _ => measure(&arguments),
     };

@@ -6,6 +6,7 @@
 //! | `now` | ticks, `CLOCK_MONOTONIC` and `CLOCK_REALTIME` in ns, as the worker sees them |
 //! | `counters` | `ok`, or why cycles cannot be counted |
 //! | `go CLOCK CALLS` | ticks, cycles and instructions; the latter 0 where they are not counted |
+//! | `design MODE CLOCK CALLS` | ticks per call of the vDSO's `clock_gettime`, as `designs` measures them |
 //! | `start PROGRAM TIMES` | ticks for starting the program and waiting for it, again and again |
 //! | `missing PATH TIMES` | ticks for executing a path that does not exist, again and again |
 
@@ -15,6 +16,7 @@ use crate::Result;
 use crate::clocks::{self, Clock};
 use crate::counter;
 use crate::cycles::{Counted, Counters};
+use crate::designs::measure::{self, Mode, Target};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::ffi::{CString, c_char};
 use std::io::{BufRead, Write, stdin, stdout};
@@ -63,6 +65,11 @@ impl Worker {
             ["go", clock, calls] => {
                 let clock = Clock::from_name(clock).ok_or("no such clock")?;
                 self.read_clock(clock, calls.parse()?)?
+            }
+            ["design", mode, clock, calls] => {
+                let target = Target::kernel()?;
+                let mode = Mode::from_name(mode).ok_or("no such mode")?;
+                measure::ticks(&target, mode, clock.parse()?, calls.parse()?).to_string()
             }
             ["start", program, times] => start(program, times.parse()?)?.to_string(),
             ["missing", path, times] => execute_missing(path, times.parse()?)?.to_string(),

@@ -116,7 +116,8 @@ impl Source {
     }
 
     pub(crate) fn end(&self) {
-        self.sequence.store(self.sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        // Even already where the page was named twice.
+        self.sequence.store(self.sequence.load(Ordering::Relaxed).wrapping_add(1) & !1, Ordering::Release);
     }
 }
 

@@ -223,7 +223,8 @@ impl Timekeeper {
             // Slowly: each sample has an error of its own.
             self.pace += (measured - self.pace).clamp(-self.pace / SLEW, self.pace / SLEW) / 16;
         }
-        let interval = (i128::from(self.config.interval_ns.max(1)) << self.shift) / self.pace.max(1);
+        // Until the next update: as long as it was until this one, and not shorter than has been said.
+        let interval = ((i128::from(self.config.interval_ns.max(1)) << self.shift) / self.pace.max(1)).max(cycles);
         let stepped = error_ns > STEP_NS;
         let slew = if stepped { 0 } else { (error / 2 / interval.max(1)).clamp(-self.pace / SLEW, self.pace / SLEW) };
         self.step = if stepped { error } else { 0 };
@@ -275,6 +276,8 @@ impl Timekeeper {
         [self.monotonic.mult, self.raw.mult] = self.next;
         for page in pages {
             self.write(page);
+        }
+        for page in pages {
             page.raw.end();
             page.hres.end();
         }
@@ -470,6 +473,16 @@ mod tests {
         assert!(keeper.update(&world.sample()).stepped);
         keeper.publish(&[&page], || world.cycles.get());
         assert!((world.read(&page, Clock::Monotonic) - world.monotonic.get() as i64).abs() < 10);
+    }
+
+    #[test]
+    fn a_page_that_is_named_twice_can_be_read() {
+        let (world, page) = (World::new(), DataPage::default());
+        let mut keeper = world.keeper();
+        for times in 1..4 {
+            keeper.publish(&vec![&page; times], || world.cycles.get());
+            assert!((world.read(&page, Clock::Monotonic) - world.monotonic.get() as i64).abs() < 10, "{times} times");
+        }
     }
 
     #[test]
