@@ -2,10 +2,11 @@
 
 use crate::host::timekeeper;
 use elsewhen_standalone::data::{COUNTER_NONE, COUNTER_TIMENS, MODE_TSC, mode};
-use elsewhen_standalone::flavour::{FLAVOURS, Switch};
+use elsewhen_standalone::flavour::{FLAVOURS, Switch, named};
 use elsewhen_standalone::load::{PageFile, Vdso, host_ns, ticks};
 use elsewhen_standalone::read::Status;
 use elsewhen_standalone::timekeeper::Clock;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -107,5 +108,48 @@ fn readers_of_a_page_whose_writer_has_died_make_system_calls() {
         // The next writer goes on.
         timekeeper.publish(&[&page], ticks);
         assert_eq!(vdso.status(), Status::Good, "{}", flavour.name);
+    }
+}
+
+const CHILD: &str = "ELSEWHEN_READ_TO_NOWHERE";
+
+/// Not a test of its own: the child of [`a_bad_pointer_does_what_it_does_to_the_kernels_vdso`].
+#[test]
+fn child_that_reads_to_nowhere() {
+    let Ok(what) = std::env::var(CHILD) else { return };
+    let (name, clock) = what.split_once(' ').unwrap();
+    let clock: u32 = clock.parse().unwrap();
+    if name == "host" {
+        // SAFETY: none; that is the point.
+        let result = unsafe { libc::clock_gettime(clock.cast_signed(), std::ptr::null_mut()) };
+        std::process::exit(if result == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap() });
+    }
+    let page = Arc::new(PageFile::new().unwrap());
+    let vdso = Vdso::map(named(name).unwrap(), &page).unwrap();
+    timekeeper().publish(&[vdso.data()], ticks);
+    let address = vdso.function("__vdso_clock_gettime").unwrap();
+    // SAFETY: the function's signature, but that it may get a null pointer.
+    let function: unsafe extern "C" fn(u32, *mut libc::timespec) -> i32 = unsafe { std::mem::transmute(address) };
+    // SAFETY: none; that is the point.
+    std::process::exit(-unsafe { function(clock, std::ptr::null_mut()) });
+}
+
+#[test]
+fn a_bad_pointer_does_what_it_does_to_the_kernels_vdso() {
+    let status = |name: &str, clock: u32| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::child_that_reads_to_nowhere", "--nocapture"])
+            .env(CHILD, format!("{name} {clock}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+    };
+    // Two fine clocks, a coarse one, one of the system call, none.
+    for clock in [0, 4, 6, 3, 99] {
+        let host = status("host", clock);
+        for flavour in FLAVOURS {
+            assert_eq!(status(flavour.name, clock), host, "{} {clock}", flavour.name);
+        }
     }
 }
