@@ -53,6 +53,7 @@ pub(crate) fn run(options: &Options, rounds: u32, calls: u32, json: bool) -> Res
     let page = Arc::new(PageFile::new()?);
     let mut timekeeper = calibrated(Duration::from_millis(300))?;
     let mut notes = Vec::new();
+    let facts = machine::of_the_machine()?;
     pin()?;
     let mut measured = Vec::new();
     for flavour in FLAVOURS {
@@ -108,7 +109,7 @@ pub(crate) fn run(options: &Options, rounds: u32, calls: u32, json: bool) -> Res
     count(&mut measured, calls, &mut notes)?;
 
     let tick_ns = counter::tick_ns();
-    let mut report = Report::new(machine::of_the_machine()?);
+    let mut report = Report::new(facts.clone());
     notes.insert(
         0,
         format!(
@@ -129,7 +130,7 @@ pub(crate) fn run(options: &Options, rounds: u32, calls: u32, json: bool) -> Res
             directory.join("designs.md"),
             format!("# The designs, measured\n\n![plot](designs.svg)\n\n{}", report.to_markdown()),
         )?;
-        fs::write(directory.join("designs.svg"), plot::svg(&measured, tick_ns, &machine::of_the_machine()?))?;
+        fs::write(directory.join("designs.svg"), plot::svg(&measured, tick_ns, &facts))?;
     }
     if json {
         println!("{:#}", report.to_json());
@@ -198,7 +199,12 @@ fn count(measured: &mut [Measured], calls: u32, notes: &mut Vec<String>) -> Resu
     for measured in measured {
         for (clock, (id, _)) in CLOCKS.iter().enumerate() {
             if let Some(vdso) = measured.target.vdso() {
-                measured.steps[clock] = Some(steps::count(vdso.flavour().name, measured.target.is_member(), *id)?);
+                // One that had no second to carry.
+                let mut all = Vec::new();
+                for _ in 0..3 {
+                    all.push(steps::count(vdso.flavour().name, measured.target.is_member(), *id)?);
+                }
+                measured.steps[clock] = all.into_iter().min_by_key(|steps| steps.instructions);
             }
             if let (Some(counters), false) = (&mut counters, measured.target.is_elsewhere()) {
                 let before = counters.read()?;

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 /// Places for clocks: the ids of `clock_gettime(2)` up to `CLOCK_TAI`.
 pub const CLOCKS: usize = 12;
 
-/// First half of a [mode](mode) word.
+/// First half of a [`mode`] word.
 pub const MAGIC: u16 = u16::from_le_bytes(*b"EW");
 /// Of the layout of the page.
 pub const VERSION: u8 = 1;
