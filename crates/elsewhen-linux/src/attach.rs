@@ -24,8 +24,8 @@ use crate::stub::boot_bytes;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{
-    BELONGS_TO_HOST, BELONGS_TO_TREE, Boot, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED, State, Timer,
-    WIPED_SIZE,
+    BELONGS_TO_HOST, BELONGS_TO_TREE, BLOCKED_SLOTS, Boot, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED,
+    State, Timer, WIPED_SIZE,
 };
 use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
 use std::io;
@@ -414,15 +414,20 @@ fn answer_image(listener: &Listener, entrance: &Entrance) -> Result<()> {
 /// Remembers which threads block `SIGSYS`, as the program sees it.
 fn note_blocked(memory: &RemoteMemory, halted: &Halted) -> Result<()> {
     let blocking = halted.threads.iter().filter(|halt| halt.mask & SIGSYS != 0);
-    let bases: Vec<u8> = blocking
-        .flat_map(|halt| match halt.registers.fs_base {
-            0 => (u64::from(halt.tid.0) | 1 << 63).to_le_bytes(),
-            base => base.to_le_bytes(),
+    let bases: Vec<u64> = blocking
+        .map(|halt| match halt.registers.fs_base {
+            0 => u64::from(halt.tid.0) | 1 << 63,
+            base => base,
         })
         .collect();
+    let mut slots = [0_u16; BLOCKED_SLOTS];
+    bases.iter().for_each(|base| slots[State::blocked_slot(*base)] += 1);
     let state = RemoteAddr(STATE_ADDRESS);
-    memory.write(state.plus(State::BLOCKED as u64), &bases)?;
-    memory.write(state.plus(State::BLOCKED_COUNT as u64), &((bases.len() / 8) as u32).to_le_bytes())
+    let bytes: Vec<u8> = bases.iter().flat_map(|base| base.to_le_bytes()).collect();
+    memory.write(state.plus(State::BLOCKED as u64), &bytes)?;
+    let bytes: Vec<u8> = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
+    memory.write(state.plus(State::BLOCKED_SLOTS as u64), &bytes)?;
+    memory.write(state.plus(State::BLOCKED_COUNT as u64), &(bases.len() as u32).to_le_bytes())
 }
 
 /// Remembers the timers of the process (`timer_create(2)`).

@@ -2,10 +2,10 @@
 //!
 //! A trap costs microseconds, and every shell, thread and spawned process sets signal masks and actions. When a
 //! program is entered, its C library is mapped and it is single-threaded; so the few `syscall` instructions that set
-//! masks and actions, read clocks by number, or make any call (`syscall(3)`) are replaced, in that process's own
+//! masks and actions, wait with a mask (`ppoll`), read clocks by number, or make any call (`syscall(3)`) are replaced, in that process's own
 //! copy of the page, by a jump to the gate. What cannot be replaced safely is left to the filter.
 //!
-//! A site is an instruction of five bytes that does not depend on its place, followed by `syscall`:
+//! A site is an instruction that a jump fits into, followed by `syscall`:
 //!
 //! ```text
 //! mov eax, 13     becomes    jmp the site's stub
@@ -13,8 +13,15 @@
 //! ```
 //!
 //! The second jump is for those that arrive at the `syscall` itself: the kernel, which restarts a call there.
-//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx and, in r11,
-//! that of a `syscall` of its own, for calls that are none of ours.
+//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx and, where the number
+//! can be any, in r11 that of a `syscall` of its own, for calls that are none of ours. Where the compiler has put the loading of the second
+//! argument between the two, that is the instruction, as the start of threads has it:
+//!
+//! ```text
+//! mov eax, 14               stays
+//! lea rsi, [rbx + 0x8f0]    becomes    jmp the site's stub
+//! syscall                              jmp back to the line above
+//! ```
 
 use crate::error::Result;
 use crate::page::IMAGE_ADDRESS;
@@ -27,23 +34,25 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The bytes of a site.
-const SITE_LEN: usize = 7;
-/// The bytes of its first instruction.
+/// The bytes of a first instruction that names the call, or loads its last argument.
 const FIRST_LEN: usize = 5;
-/// The bytes of a site's stub.
-const STUB_LEN: usize = 31;
 /// The bytes of the loading of an address.
 const LEA_LEN: usize = 7;
+/// The bytes of a stub, but for the site's first instruction and for a `syscall` of its own.
+const STUB_LEN: usize = 12;
+/// The bytes of that, with what goes with it.
+const OWN_LEN: usize = 14;
 /// The bytes of a near jump.
 const JUMP_LEN: usize = 5;
 /// The bytes of the jump to the gate that stubs share.
 const SHARED_LEN: usize = 14;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// The third byte of `lea rsi, [rip + …]`.
+const LEA_RSI_RIP: u8 = 0x35;
 /// `mov r9, [rsp + 8]`, the last instruction before the one of `syscall(3)`.
 const LAST_ARGUMENT: [u8; FIRST_LEN] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
 /// The calls whose sites are worth it.
-const NUMBERS: [u32; 5] = [13, 14, 96, 201, 228];
+const NUMBERS: [u32; 6] = [13, 14, 96, 201, 228, 271];
 
 /// The sites found so far, by file.
 #[derive(Debug, Default)]
@@ -59,10 +68,49 @@ struct Text {
 }
 
 /// A site, by its offset in the mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Site {
     offset: usize,
-    first: [u8; FIRST_LEN],
+    /// The instruction before `syscall`.
+    first: Vec<u8>,
+}
+
+impl Site {
+    /// Its bytes, with those of `syscall`.
+    fn len(&self) -> usize {
+        self.first.len() + SYSCALL.len()
+    }
+
+    /// Where it ends.
+    fn end(&self) -> usize {
+        self.offset + self.len()
+    }
+
+    /// Whether it makes calls of any number.
+    fn is_for_any(&self) -> bool {
+        self.first == LAST_ARGUMENT
+    }
+
+    /// Whether other code may jump to its first instruction: where that does not say the number, none may.
+    fn may_be_jumped_to(&self) -> bool {
+        self.first.len() != LEA_LEN
+    }
+
+    /// The bytes of its stub.
+    fn stub_len(&self) -> usize {
+        STUB_LEN + self.first.len() + if self.is_for_any() { OWN_LEN } else { 0 }
+    }
+
+    /// The first instruction as it is to be at another place, with the same effect; `None` where it cannot be there.
+    fn first_at(&self, own: u64, other: u64) -> Option<Vec<u8>> {
+        let mut first = self.first.clone();
+        if let [0x48, 0x8d, LEA_RSI_RIP, distance @ ..] = &mut first[..] {
+            let from = i64::from(i32::from_le_bytes((&*distance).try_into().ok()?));
+            let target = own.wrapping_add(LEA_LEN as u64).wrapping_add_signed(from);
+            distance.copy_from_slice(&relative(other.wrapping_add(LEA_LEN as u64), target)?);
+        }
+        Some(first)
+    }
 }
 
 /// Sites near each other, which are written together, with the code from the first to the last.
@@ -93,11 +141,11 @@ impl Sites {
         for group in groups.iter() {
             let mut code = group.code.clone();
             for site in &group.sites {
-                if stubs.len() + STUB_LEN > room {
+                if stubs.len() + site.stub_len() > room {
                     break;
                 }
                 let at = site.offset - group.start();
-                redirect_one(site, start, free, &mut stubs, &mut code[at..at + SITE_LEN]);
+                redirect_one(site, start, free, &mut stubs, &mut code[at..at + site.len()]);
             }
             changed.push((start.plus(group.start() as u64), code));
         }
@@ -123,38 +171,46 @@ impl Sites {
 /// Makes a site's stub and the code that leads to it. A site out of reach stays as it is.
 fn redirect_one(site: &Site, start: RemoteAddr, free: RemoteAddr, stubs: &mut Vec<u8>, code: &mut [u8]) {
     let at = start.plus(site.offset as u64);
-    let (stub, behind) = (free.plus(stubs.len() as u64), at.plus(SITE_LEN as u64));
-    let end = stub.plus(STUB_LEN as u64);
+    let (stub, behind) = (free.plus(stubs.len() as u64), at.plus(site.len() as u64));
+    let own = if site.is_for_any() { LEA_LEN } else { 0 };
+    let first_at = stub.plus((LEA_LEN + own) as u64);
+    let end = stub.plus(site.stub_len() as u64);
     let distances = (
         relative(at.0 + JUMP_LEN as u64, stub.0),
         relative(stub.0 + LEA_LEN as u64, behind.0),
         relative(end.0, behind.0),
+        site.first_at(at.0, first_at.0),
     );
-    let (Some(to_stub), Some(to_behind), Some(from_own)) = distances else { return };
-    // lea rcx, [behind]; lea r11, [own]; the first instruction; jmp to the shared jump.
+    let (Some(to_stub), Some(to_behind), Some(from_own), Some(first)) = distances else { return };
+    // lea rcx, [behind]; maybe lea r11, [own]; the first instruction; jmp to the shared jump.
     stubs.extend([0x48, 0x8d, 0x0d]);
     stubs.extend(to_behind);
-    stubs.extend([0x4c, 0x8d, 0x1d]);
-    stubs.extend((FIRST_LEN as i32 + JUMP_LEN as i32).to_le_bytes());
-    stubs.extend(site.first);
+    if site.is_for_any() {
+        stubs.extend([0x4c, 0x8d, 0x1d]);
+        stubs.extend((first.len() as i32 + JUMP_LEN as i32).to_le_bytes());
+    }
+    stubs.extend(first);
     stubs.push(0xe9);
     let back = -(stubs.len() as i32 + 4);
     stubs.extend(back.to_le_bytes());
-    // own: syscall; jmp behind.
-    stubs.extend(SYSCALL);
-    stubs.push(0xe9);
-    stubs.extend(from_own);
-    // jmp stub; jmp back to that.
+    if site.is_for_any() {
+        // own: syscall; jmp behind.
+        stubs.extend(SYSCALL);
+        stubs.push(0xe9);
+        stubs.extend(from_own);
+    }
+    // jmp stub; nothing where that is shorter than the instruction was; jmp back to the first.
+    code[..site.first.len()].fill(0xcc);
     code[0] = 0xe9;
     code[1..JUMP_LEN].copy_from_slice(&to_stub);
-    code[JUMP_LEN..].copy_from_slice(&[0xeb, 0xf9]);
+    code[site.first.len()..].copy_from_slice(&[0xeb, 0_u8.wrapping_sub(site.len() as u8)]);
 }
 
 /// Puts sites of one page together.
 fn group(sites: Vec<Site>, code: &[u8]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for site in sites {
-        let end = site.offset + SITE_LEN;
+        let end = site.end();
         match groups.last_mut().filter(|group| (end - 1) / 4096 == group.start() / 4096) {
             Some(group) => {
                 group.code.extend(&code[group.start() + group.code.len()..end]);
@@ -194,16 +250,19 @@ fn library(memory: &RemoteMemory) -> Option<(RemoteAddr, Text)> {
 /// The sites of some code.
 fn find(code: &[u8]) -> Vec<Site> {
     let mut sites = Vec::new();
-    for (at, window) in code.windows(SITE_LEN).enumerate() {
-        if window[FIRST_LEN..] != SYSCALL {
-            continue;
-        }
-        let mut first = [0; FIRST_LEN];
-        first.copy_from_slice(&window[..FIRST_LEN]);
-        let number = u32::from_le_bytes([first[1], first[2], first[3], first[4]]);
-        if first == LAST_ARGUMENT || (first[0] == 0xb8 && NUMBERS.contains(&number)) {
-            sites.push(Site { offset: at, first });
-        }
+    for (at, _) in code.windows(SYSCALL.len()).enumerate().filter(|(_, window)| **window == SYSCALL) {
+        let before = |len: usize| at.checked_sub(len).map(|start| &code[start..at]);
+        let names = |bytes: &[u8]| match bytes {
+            [0xb8, number @ ..] => number.try_into().is_ok_and(|number| NUMBERS.contains(&u32::from_le_bytes(number))),
+            _ => false,
+        };
+        let is_first = |first: &&[u8]| **first == LAST_ARGUMENT || names(first);
+        // Neither rcx nor r11, which a stub has for itself, and not rsi, which would be another the second time.
+        let is_lea = |lea: &&[u8]| matches!(lea, [0x48, 0x8d, LEA_RSI_RIP | 0xb2 | 0xb3 | 0xb5 | 0xb7, ..]);
+        let named =
+            |lea: &&[u8]| is_lea(lea) && before(LEA_LEN + FIRST_LEN).is_some_and(|code| names(&code[..FIRST_LEN]));
+        let first = before(FIRST_LEN).filter(is_first).or_else(|| before(LEA_LEN).filter(named));
+        sites.extend(first.map(|first| Site { offset: at - first.len(), first: first.to_vec() }));
     }
     without_targets(code, sites)
 }
@@ -215,7 +274,7 @@ fn find(code: &[u8]) -> Vec<Site> {
 fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
     let mut inside = vec![false; code.len()];
     for site in &sites {
-        inside[site.offset + 1..site.offset + SITE_LEN].fill(true);
+        inside[site.offset..site.end()].fill(true);
     }
     let mut hit = HashSet::new();
     for at in 1..code.len().saturating_sub(4) {
@@ -230,9 +289,12 @@ fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
         }
     }
     for site in &sites {
-        hit.extend(near_targets(code, site.offset));
+        hit.extend(near_targets(code, site));
     }
-    sites.retain(|site| !(site.offset + 1..site.offset + SITE_LEN).any(|target| hit.contains(&target)));
+    sites.retain(|site| {
+        let first = site.offset + usize::from(site.may_be_jumped_to());
+        !(first..site.end()).any(|target| hit.contains(&target))
+    });
     sites
 }
 
@@ -240,16 +302,16 @@ fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
 ///
 /// Where instructions begin is not known, so decoding starts at several places far enough ahead; whatever way of
 /// reading the code has the site as an instruction counts.
-fn near_targets(code: &[u8], site: usize) -> Vec<usize> {
+fn near_targets(code: &[u8], site: &Site) -> Vec<usize> {
     const REACH: usize = 130;
     const AHEAD: usize = 64;
-    let end = (site + SITE_LEN + REACH).min(code.len());
-    let first = site.saturating_sub(REACH + AHEAD);
+    let end = (site.end() + REACH).min(code.len());
+    let first = site.offset.saturating_sub(REACH + AHEAD);
     let mut targets = Vec::new();
-    for start in first..(first + 16).min(site) {
+    for start in first..(first + 16).min(site.offset) {
         let decoder = Decoder::with_ip(64, &code[start..end], start as u64, DecoderOptions::NONE);
         let instructions: Vec<Instruction> = decoder.into_iter().collect();
-        if instructions.iter().any(|instruction| instruction.ip() == site as u64) {
+        if instructions.iter().any(|instruction| instruction.ip() == site.offset as u64) {
             let near = instructions.iter().map(Instruction::near_branch_target).filter(|target| *target != 0);
             targets.extend(near.filter_map(|target| usize::try_from(target).ok()));
         }
@@ -273,7 +335,10 @@ fn relative(from: u64, to: u64) -> Option<[u8; 4]> {
 mod tests {
     use super::*;
 
-    const SIGACTION: [u8; SITE_LEN] = [0xb8, 13, 0, 0, 0, 0x0f, 0x05];
+    const SIGACTION: [u8; 7] = [0xb8, 13, 0, 0, 0, 0x0f, 0x05];
+    const SITE_LEN: usize = SIGACTION.len();
+    /// mov eax, 14; lea rsi, [rbx + 0x8f0]; syscall
+    const THREAD_MASK: [u8; 14] = [0xb8, 14, 0, 0, 0, 0x48, 0x8d, 0xb3, 0xf0, 8, 0, 0, 0x0f, 0x05];
 
     #[test]
     fn calls_of_known_numbers_and_of_any_are_found() {
@@ -296,7 +361,7 @@ mod tests {
         let (mut stubs, mut changed) = (Vec::new(), groups[0].code.clone());
         let (start, free) = (RemoteAddr(0x7000_0000), RemoteAddr(0x7100_0000));
         redirect_one(&groups[0].sites[1], start, free, &mut stubs, &mut changed[290..297]);
-        assert_eq!(stubs.len(), STUB_LEN);
+        assert_eq!(stubs.len(), groups[0].sites[1].stub_len());
         assert_eq!(changed[..290], code[10..300], "nothing else changes");
         let decode =
             |code: &[u8], at| Decoder::with_ip(64, code, at, DecoderOptions::NONE).into_iter().collect::<Vec<_>>();
@@ -304,12 +369,52 @@ mod tests {
         assert_eq!((there[0].near_branch_target(), there[1].near_branch_target()), (free.0, start.0 + 300));
         let stub = decode(&stubs, free.0);
         assert_eq!(stub[0].ip_rel_memory_address(), start.0 + 307);
+        assert_eq!(stub.len(), 3, "no call of its own, since the number is known");
+        // Where it is not, there is one.
+        let any = Site { offset: 300, first: LAST_ARGUMENT.to_vec() };
+        let (mut stubs, mut any_code) = (Vec::new(), [0; SITE_LEN]);
+        redirect_one(&any, start, free, &mut stubs, &mut any_code);
+        let stub = decode(&stubs, free.0);
         assert_eq!(stub[1].ip_rel_memory_address(), stub[4].ip(), "its own syscall");
         assert_eq!(stub[5].near_branch_target(), start.0 + 307);
         // Out of reach: nothing happens.
         let (mut stubs, mut far) = (Vec::new(), changed.clone());
         redirect_one(&groups[0].sites[0], RemoteAddr(1 << 40), free, &mut stubs, &mut far[..7]);
         assert!(stubs.is_empty() && far == changed);
+    }
+
+    #[test]
+    fn a_loading_between_number_and_call_is_what_is_replaced() {
+        let mut code = vec![0x90; 64];
+        code[8..22].copy_from_slice(&THREAD_MASK);
+        // lea rsi, [rip + 0x1000]
+        let mut absolute = THREAD_MASK;
+        absolute[7..12].copy_from_slice(&[LEA_RSI_RIP, 0, 0x10, 0, 0]);
+        code[32..46].copy_from_slice(&absolute);
+        let sites = find(&code);
+        assert_eq!(sites.iter().map(|site| (site.offset, site.len())).collect::<Vec<_>>(), [(13, 9), (37, 9)]);
+        let (start, free) = (RemoteAddr(0x7000_0000), RemoteAddr(0x7100_0000));
+        for site in &sites {
+            let (mut stubs, mut changed) = (Vec::new(), code.clone());
+            redirect_one(site, start, free, &mut stubs, &mut changed[site.offset..site.end()]);
+            assert_eq!(changed[..site.offset], code[..site.offset], "the number is still loaded");
+            assert_eq!(changed[site.end()..], code[site.end()..]);
+            let at = start.0 + site.offset as u64;
+            let decode = |code: &[u8], at| Decoder::with_ip(64, code, at, DecoderOptions::NONE).decode();
+            assert_eq!(decode(&changed[site.offset..], at).near_branch_target(), free.0);
+            assert_eq!(decode(&changed[site.end() - 2..], at + 7).near_branch_target(), at, "from the call itself");
+            let before = decode(&code[site.offset..], at);
+            let moved = decode(&stubs[LEA_LEN..], free.0 + LEA_LEN as u64);
+            assert_eq!(moved.memory_displacement64(), before.memory_displacement64(), "the same address");
+            assert_eq!((moved.op0_register(), moved.memory_base()), (before.op0_register(), before.memory_base()));
+        }
+        // Of rcx, r11 and rsi, and with another number before.
+        for (at, byte) in [(7, 0xb1), (5, 0x49), (7, 0xb6), (1, 39)] {
+            let mut code = vec![0x90; 64];
+            code[8..22].copy_from_slice(&THREAD_MASK);
+            code[8 + at] = byte;
+            assert!(find(&code).is_empty(), "{code:x?}");
+        }
     }
 
     #[test]
@@ -321,6 +426,11 @@ mod tests {
             code[at..at + jump.len()].copy_from_slice(&jump);
             assert!(find(&code).is_empty(), "{jump:x?}");
         }
+        // To the first byte of a loading, which does not say the number.
+        let mut code = vec![0x90; 64];
+        code[8..22].copy_from_slice(&THREAD_MASK);
+        code[1..3].copy_from_slice(&[0xeb, 10]);
+        assert!(find(&code).is_empty());
         // To its first byte is no harm.
         let mut code = vec![0x90; 64];
         code[8..15].copy_from_slice(&SIGACTION);

@@ -14,7 +14,7 @@ use crate::dispatch;
 use crate::host::{in_image, opaque, state, syscall};
 use crate::clock::ClockId;
 use crate::signals::{SET_SIZE, SIGSYS};
-use crate::state::{SigAction, State, frame};
+use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
 use crate::surface::{Action, Reach, action, catches};
 use crate::user;
 use crate::wait::Wait;
@@ -193,10 +193,23 @@ global_asm!(
     "jc elsewhen_gate",
     "8:",
     "jmp r11",
-    // A new mask without `SIGSYS`, or none, where no thread blocks that as it sees it: as it is.
+    // A new mask without `SIGSYS`, or none, where no thread blocks that as it sees it, or none of this one's slot: as it is.
+    // (Threads of glibc end with all signals blocked, and nobody is told that they have.)
     "9:",
     "cmp dword ptr [rip + __ns_state + {blocked_count}], 0",
+    "je 13f",
+    "cmp qword ptr [rip + __ns_state + {fsgsbase}], 0",
+    "je elsewhen_gate",
+    "rdfsbase r11",
+    "test r11, r11",
+    "jz elsewhen_gate",
+    "shr r11, {slot_shift}",
+    "and r11d, {last_slot}",
+    "lea rax, [rip + __ns_state + {blocked_slots}]",
+    "cmp word ptr [rax + 2 * r11], 0",
+    "mov eax, {rt_sigprocmask}",
     "jne elsewhen_gate",
+    "13:",
     "mov r11, rsi",
     "jmp 11f",
     // So too an action on one of the first signals, where no action's mask has had it taken out.
@@ -354,6 +367,10 @@ global_asm!(
     set_size = const SET_SIZE,
     action_mask = const offset_of!(SigAction, mask),
     blocked_count = const State::BLOCKED_COUNT,
+    fsgsbase = const State::FSGSBASE,
+    blocked_slots = const State::BLOCKED_SLOTS,
+    slot_shift = const State::SLOT_SHIFT,
+    last_slot = const BLOCKED_SLOTS - 1,
     masked = const offset_of!(State, masked),
     of_surface = sym OF_SURFACE,
     record = const RECORD,

@@ -6,7 +6,7 @@
 //! change, looks into them.
 
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Bytes that the state takes: twenty-one pages, of which most are never touched.
 pub const STATE_SIZE: usize = 21 * 4096;
@@ -15,6 +15,8 @@ pub const WIPED_SIZE: usize = 4096;
 
 /// How many threads at a time can be remembered to block `SIGSYS`.
 const BLOCKED_MAX: usize = 4000;
+/// How many slots these are counted by, a power of two.
+pub const BLOCKED_SLOTS: usize = 64;
 /// How many timer descriptors, the first by number, are remembered.
 const DESCRIPTORS_MAX: usize = 1024;
 /// How many timers a process can have.
@@ -164,6 +166,9 @@ pub struct State {
     /// The page's counter when the timers were last set anew.
     pub timers_ticket: AtomicU32,
     _reserved: AtomicU32,
+    /// How many places of `blocked` are taken by threads of each [slot](State::blocked_slot): for the short way of whoever
+    /// certainly has none.
+    blocked_slots: [AtomicU16; BLOCKED_SLOTS],
     /// The FS bases of the threads that block `SIGSYS`, as the program sees it; 0 where free.
     blocked: [AtomicU64; BLOCKED_MAX],
     /// The process's timers.
@@ -240,6 +245,21 @@ impl State {
     /// Offset of how many threads block `SIGSYS`, as the program sees it.
     pub const BLOCKED_COUNT: usize = core::mem::offset_of!(Self, blocked_count);
 
+    /// Offset of whether programs may read their FS base.
+    pub const FSGSBASE: usize = offset_of!(Self, fsgsbase);
+
+    /// Offset of how many threads of each slot block `SIGSYS`, two bytes each.
+    pub const BLOCKED_SLOTS: usize = offset_of!(Self, blocked_slots);
+
+    /// How far to the right a thread's slot is in its FS base. Threads are a stack apart, and that is an odd number of
+    /// pages.
+    pub const SLOT_SHIFT: u32 = 12;
+
+    /// Where a thread is counted.
+    pub const fn blocked_slot(thread: u64) -> usize {
+        (thread >> Self::SLOT_SHIFT) as usize % BLOCKED_SLOTS
+    }
+
     /// Whether a thread blocks `SIGSYS`, as the program sees it.
     pub fn is_blocked(&self, thread: impl FnOnce() -> u64) -> bool {
         let mut taken = self.blocked_count.load(Ordering::Relaxed);
@@ -267,6 +287,9 @@ impl State {
         let (from, to) = if blocked { (0, thread) } else { (thread, 0) };
         for place in &self.blocked {
             if place.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if let Some(slot) = self.blocked_slots.get(Self::blocked_slot(thread)) {
+                    slot.fetch_add(if blocked { 1 } else { u16::MAX }, Ordering::Relaxed);
+                }
                 if blocked {
                     self.blocked_count.fetch_add(1, Ordering::Relaxed);
                 } else {
