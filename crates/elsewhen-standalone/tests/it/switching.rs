@@ -38,6 +38,11 @@ fn read_on(vdso: &Vdso, stop: &AtomicBool) -> [u64; 3] {
     seen
 }
 
+/// How often pages change places: for more than a test's while, set the variable.
+fn page_switches() -> u64 {
+    std::env::var("ELSEWHEN_PAGE_SWITCHES").map_or(20_000, |number| number.parse().unwrap())
+}
+
 #[test]
 fn threads_read_one_time_or_the_other_while_the_process_enters_and_leaves() {
     // Pages change places once in a publication.
@@ -48,8 +53,8 @@ fn threads_read_one_time_or_the_other_while_the_process_enters_and_leaves() {
         for clock in Clock::ALL {
             vdso.set_offset(clock.id(), 86_400, 0).unwrap();
         }
-        // Changes of mappings are dearer than stores; a design that switches by these is tried a million times.
-        let least = if flavour.switch == Switch::Page { 20_000 } else { 1_000_000 };
+        // Changes of mappings are dearer than stores, and wait for publications.
+        let least = if flavour.switch == Switch::Page { page_switches() } else { 1_000_000 };
         let (stop, switches) = (AtomicBool::new(false), AtomicU64::new(0));
         let seen = std::thread::scope(|scope| {
             let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| read_on(&vdso, &stop))).collect();
