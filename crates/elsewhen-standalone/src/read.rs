@@ -68,51 +68,33 @@ pub enum Status {
 #[inline(always)]
 pub fn hres(source: &Source, clock: usize, counter: impl Fn() -> u64) -> Reading {
     let Some(base) = source.base.get(clock) else { return Reading::Unusable };
-    for _ in 0..TRIES {
-        let sequence = source.sequence.load(Ordering::Acquire);
-        if sequence & 1 != 0 {
-            cold_path();
-            if source.mode.load(Ordering::Relaxed) == MODE_TIMENS {
-                return Reading::Member;
-            }
-            spin_loop();
-            continue;
-        }
-        if source.mode.load(Ordering::Relaxed) != MODE_TSC {
-            cold_path();
-            return Reading::Unusable;
-        }
-        let cycles = counter();
-        let mut delta = cycles.wrapping_sub(source.cycle_last.load(Ordering::Relaxed));
+    settled(source, || {
+        let mut delta = counter().wrapping_sub(source.cycle_last.load(Ordering::Relaxed));
         if delta > source.max_cycles.load(Ordering::Relaxed) {
             cold_path();
             // Another processor's counter may be a little behind.
             if delta.cast_signed() >= 0 {
-                if changed(source, sequence) {
-                    continue;
-                }
-                return Reading::Unusable;
+                return None;
             }
             delta = 0;
         }
         let scaled = delta.wrapping_mul(source.mult.load(Ordering::Relaxed).into());
         let shift = u32::from(source.shift.load(Ordering::Relaxed));
         let nsec = base.nsec.load(Ordering::Relaxed).wrapping_add(scaled).wrapping_shr(shift);
-        let sec = base.sec.load(Ordering::Relaxed).cast_signed();
-        if changed(source, sequence) {
-            cold_path();
-            continue;
-        }
-        return Reading::Time(carried(sec, nsec));
-    }
-    cold_path();
-    Reading::Unusable
+        Some((base.sec.load(Ordering::Relaxed).cast_signed(), nsec))
+    })
 }
 
 /// A clock as it was when the page was written.
 #[inline(always)]
 pub fn coarse(source: &Source, clock: usize) -> Reading {
     let Some(base) = source.base.get(clock) else { return Reading::Unusable };
+    settled(source, || Some((base.sec.load(Ordering::Relaxed).cast_signed(), base.nsec.load(Ordering::Relaxed))))
+}
+
+/// What a look at a page finds that nobody has written meanwhile: seconds and nanoseconds, or that it is too old.
+#[inline(always)]
+fn settled(source: &Source, look: impl Fn() -> Option<(i64, u64)>) -> Reading {
     for _ in 0..TRIES {
         let sequence = source.sequence.load(Ordering::Acquire);
         if sequence & 1 != 0 {
@@ -127,13 +109,17 @@ pub fn coarse(source: &Source, clock: usize) -> Reading {
             cold_path();
             return Reading::Unusable;
         }
-        let time =
-            Time { sec: base.sec.load(Ordering::Relaxed).cast_signed(), nsec: base.nsec.load(Ordering::Relaxed) };
+        let found = look();
         if changed(source, sequence) {
             cold_path();
             continue;
         }
-        return Reading::Time(time);
+        let Some((sec, nsec)) = found else {
+            cold_path();
+            return Reading::Unusable;
+        };
+        // Only now: what is carried is no more than can be.
+        return Reading::Time(carried(sec, nsec));
     }
     cold_path();
     Reading::Unusable
