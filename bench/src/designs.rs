@@ -1,5 +1,7 @@
 //! The designs of the kernel list's debate about time namespaces in the vDSO, side by side, beside the kernel's own.
 
+#![expect(unsafe_code, reason = "enters in every design, which takes that no other thread is in the image")]
+
 pub(crate) mod measure;
 pub(crate) mod order;
 mod plot;
@@ -65,7 +67,7 @@ pub(crate) fn run(options: &Options, rounds: u32, calls: u32, json: bool) -> Res
             CLOCKS.iter().try_for_each(|(clock, _)| vdso.set_offset(*clock, OFFSET_SEC, 0))?;
             timekeeper.publish(&[vdso.data()], load::ticks);
             if member {
-                vdso.enter()?;
+                switch(&vdso, true)?;
             }
             measured.push(Measured::new(Target::of(vdso, member)?));
         }
@@ -106,7 +108,7 @@ pub(crate) fn run(options: &Options, rounds: u32, calls: u32, json: bool) -> Res
             }
         }
     }
-    count(&mut measured, calls, &mut notes)?;
+    count(&mut measured, &mut timekeeper, calls, &mut notes)?;
 
     let tick_ns = counter::tick_ns();
     let mut report = Report::new(facts.clone());
@@ -178,7 +180,7 @@ fn pin() -> Result<()> {
 
 /// Instructions and branches: by the processor's counters where there are any, and by single steps, which every machine
 /// has.
-fn count(measured: &mut [Measured], calls: u32, notes: &mut Vec<String>) -> Result<()> {
+fn count(measured: &mut [Measured], timekeeper: &mut Timekeeper, calls: u32, notes: &mut Vec<String>) -> Result<()> {
     notes.push(
         "instructions, jumps: of one call, counted by single steps (`ptrace(2)`); jumps are those that were taken, calls and \
          returns among them"
@@ -207,6 +209,9 @@ fn count(measured: &mut [Measured], calls: u32, notes: &mut Vec<String>) -> Resu
                 measured.steps[clock] = all.into_iter().min_by_key(|steps| steps.instructions);
             }
             if let (Some(counters), false) = (&mut counters, measured.target.is_elsewhere()) {
+                if let Some(vdso) = measured.target.vdso() {
+                    timekeeper.publish(&[vdso.data()], load::ticks);
+                }
                 let before = counters.read()?;
                 measure::ticks(&measured.target, Mode::Hot, *id, calls);
                 let after = counters.read()?;
@@ -252,6 +257,12 @@ fn table(clock: usize, name: &str, measured: &[Measured], tick_ns: f64, notes: &
     Table { title: name.to_owned(), columns, rows: rows.collect(), notes: notes.to_vec() }
 }
 
+/// Enters or leaves.
+pub(crate) fn switch(vdso: &Vdso, member: bool) -> std::io::Result<()> {
+    // SAFETY: no other thread calls the image.
+    unsafe { vdso.switch_stopped(member) }
+}
+
 /// What entering costs, and what a namespace takes.
 fn switching(page: &Arc<PageFile>, timekeeper: &mut Timekeeper, tick_ns: f64) -> Result<Table> {
     const TIMES: usize = 2000;
@@ -265,11 +276,7 @@ fn switching(page: &Arc<PageFile>, timekeeper: &mut Timekeeper, tick_ns: f64) ->
             // Pages change places once in a publication.
             timekeeper.publish(&[vdso.data()], load::ticks);
             let started = load::ticks();
-            if at % 2 == 0 {
-                vdso.enter()?
-            } else {
-                vdso.leave()?
-            }
+            switch(&vdso, at % 2 == 0)?;
             taken[at % 2].push((load::ticks() - started) as f64 * tick_ns);
         }
         let [enter, leave] = taken.map(|taken| Cell::Number(Sorted::new(taken).median(), 0));

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The clocks that are slewed: they never go back.
+const CLOCKS: [Clock; 2] = [Clock::Monotonic, Clock::Raw];
+
 /// How long, and how well.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -21,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Nanoseconds that readings may be out of order by
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
     bound_ns: i64,
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut timekeeper = calibrated(Duration::from_millis(300))?;
     timekeeper.publish(&[&page], load::ticks);
     let vdso = Vdso::map(&FLAVOURS[0], &page)?;
-    let (stop, latest) = (AtomicBool::new(false), AtomicI64::new(i64::MIN));
+    let (stop, latest) = (AtomicBool::new(false), CLOCKS.map(|_| AtomicI64::new(i64::MIN)));
     let allowed = sched_getaffinity(None)?;
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     let (seen, updates) = thread::scope(|scope| {
@@ -73,21 +76,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if failed { Err(format!("out of order by more than {} ns", options.bound_ns).into()) } else { Ok(()) }
 }
 
-fn read_on(cpu: usize, vdso: &Vdso, stop: &AtomicBool, latest: &AtomicI64) -> std::io::Result<Seen> {
+fn read_on(cpu: usize, vdso: &Vdso, stop: &AtomicBool, latest: &[AtomicI64; CLOCKS.len()]) -> std::io::Result<Seen> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set)?;
     let mut seen = Seen::default();
     while !stop.load(Ordering::Relaxed) {
-        for _ in 0..1000 {
+        for (clock, latest) in CLOCKS.iter().zip(latest).cycle().take(1000) {
             // What any processor has read before.
             let floor = latest.load(Ordering::Acquire);
-            let before = host_ns(Clock::Monotonic);
-            let read = vdso.clock_gettime(Clock::Monotonic.id())?;
+            let before = host_ns(*clock);
+            let read = vdso.clock_gettime(clock.id())?;
             let read = read.sec * 1_000_000_000 + read.nsec.cast_signed();
             let mut called = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: the pointer is to a place for the time.
-            unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut called) };
+            unsafe { libc::syscall(libc::SYS_clock_gettime, clock.id(), &raw mut called) };
             let called = called.tv_sec * 1_000_000_000 + called.tv_nsec;
             seen.back += u64::from(read < floor);
             latest.fetch_max(read, Ordering::Release);

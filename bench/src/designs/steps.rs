@@ -92,7 +92,7 @@ pub(crate) fn be_stepped(flavour: &str, member: bool, clock: u32) -> Result<()> 
     // Its steps are slow; what it reads is not to become too old.
     timekeeper.publish(&[vdso.data()], load::ticks);
     if member {
-        vdso.enter()?;
+        super::switch(&vdso, true)?;
     }
     vdso.clock_gettime(clock)?;
     writeln!(stdout(), "{} {}", vdso.code().start, vdso.code().end)?;

@@ -24,8 +24,8 @@ use crate::stub::boot_bytes;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{
-    BELONGS_TO_HOST, BELONGS_TO_TREE, BLOCKED_SLOTS, Boot, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, FILTERED,
-    State, Timer, WIPED_SIZE,
+    BELONGS_TO_HOST, BELONGS_TO_TREE, BLOCKED_MAX, BLOCKED_SLOTS, Boot, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH,
+    FILTERED, State, Timer, WIPED_SIZE,
 };
 use elsewhen_vdso::surface::{Reach, WORD_ATTACH};
 use std::io;
@@ -414,7 +414,9 @@ fn answer_image(listener: &Listener, entrance: &Entrance) -> Result<()> {
 /// Remembers which threads block `SIGSYS`, as the program sees it.
 fn note_blocked(memory: &RemoteMemory, halted: &Halted) -> Result<()> {
     let blocking = halted.threads.iter().filter(|halt| halt.mask & SIGSYS != 0);
+    // More are forgotten, as the image forgets them.
     let bases: Vec<u64> = blocking
+        .take(BLOCKED_MAX)
         .map(|halt| match halt.registers.fs_base {
             0 => u64::from(halt.tid.0) | 1 << 63,
             base => base,

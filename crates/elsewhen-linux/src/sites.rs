@@ -2,7 +2,7 @@
 //!
 //! A trap costs microseconds, and every shell, thread and spawned process sets signal masks and actions. When a
 //! program is entered, its C library is mapped and it is single-threaded; so the few `syscall` instructions that set
-//! masks and actions, wait with a mask (`ppoll`), read clocks by number, or make any call (`syscall(3)`) are replaced, in that process's own
+//! masks and actions, read clocks by number, or make any call (`syscall(3)`) are replaced, in that process's own
 //! copy of the page, by a jump to the gate. What cannot be replaced safely is left to the filter.
 //!
 //! A site is an instruction that a jump fits into, followed by `syscall`:
@@ -51,8 +51,9 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const LEA_RSI_RIP: u8 = 0x35;
 /// `mov r9, [rsp + 8]`, the last instruction before the one of `syscall(3)`.
 const LAST_ARGUMENT: [u8; FIRST_LEN] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
-/// The calls whose sites are worth it.
-const NUMBERS: [u32; 6] = [13, 14, 96, 201, 228, 271];
+/// The calls whose sites are worth it. None of them is one at which a thread can be cancelled: a signal that does that must
+/// find the thread at its own `syscall`, or in the gate.
+const NUMBERS: [u32; 5] = [13, 14, 96, 201, 228];
 
 /// The sites found so far, by file.
 #[derive(Debug, Default)]
@@ -73,6 +74,8 @@ struct Site {
     offset: usize,
     /// The instruction before `syscall`.
     first: Vec<u8>,
+    /// The one before that, where that is the one that says the number.
+    number: Vec<u8>,
 }
 
 impl Site {
@@ -98,7 +101,7 @@ impl Site {
 
     /// The bytes of its stub.
     fn stub_len(&self) -> usize {
-        STUB_LEN + self.first.len() + if self.is_for_any() { OWN_LEN } else { 0 }
+        STUB_LEN + self.number.len() + self.first.len() + if self.is_for_any() { OWN_LEN } else { 0 }
     }
 
     /// The first instruction as it is to be at another place, with the same effect; `None` where it cannot be there.
@@ -173,7 +176,7 @@ fn redirect_one(site: &Site, start: RemoteAddr, free: RemoteAddr, stubs: &mut Ve
     let at = start.plus(site.offset as u64);
     let (stub, behind) = (free.plus(stubs.len() as u64), at.plus(site.len() as u64));
     let own = if site.is_for_any() { LEA_LEN } else { 0 };
-    let first_at = stub.plus((LEA_LEN + own) as u64);
+    let first_at = stub.plus((LEA_LEN + own + site.number.len()) as u64);
     let end = stub.plus(site.stub_len() as u64);
     let distances = (
         relative(at.0 + JUMP_LEN as u64, stub.0),
@@ -182,13 +185,14 @@ fn redirect_one(site: &Site, start: RemoteAddr, free: RemoteAddr, stubs: &mut Ve
         site.first_at(at.0, first_at.0),
     );
     let (Some(to_stub), Some(to_behind), Some(from_own), Some(first)) = distances else { return };
-    // lea rcx, [behind]; maybe lea r11, [own]; the first instruction; jmp to the shared jump.
+    // lea rcx, [behind]; maybe lea r11, [own]; the number, whoever comes; the first instruction; jmp to the shared jump.
     stubs.extend([0x48, 0x8d, 0x0d]);
     stubs.extend(to_behind);
     if site.is_for_any() {
         stubs.extend([0x4c, 0x8d, 0x1d]);
         stubs.extend((first.len() as i32 + JUMP_LEN as i32).to_le_bytes());
     }
+    stubs.extend(&site.number);
     stubs.extend(first);
     stubs.push(0xe9);
     let back = -(stubs.len() as i32 + 4);
@@ -262,7 +266,11 @@ fn find(code: &[u8]) -> Vec<Site> {
         let named =
             |lea: &&[u8]| is_lea(lea) && before(LEA_LEN + FIRST_LEN).is_some_and(|code| names(&code[..FIRST_LEN]));
         let first = before(FIRST_LEN).filter(is_first).or_else(|| before(LEA_LEN).filter(named));
-        sites.extend(first.map(|first| Site { offset: at - first.len(), first: first.to_vec() }));
+        sites.extend(first.map(|first| {
+            let offset = at - first.len();
+            let number = if first.len() == LEA_LEN { &code[offset - FIRST_LEN..offset] } else { &[] };
+            Site { offset, first: first.to_vec(), number: number.to_vec() }
+        }));
     }
     without_targets(code, sites)
 }
@@ -288,9 +296,7 @@ fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
             hit.insert(target);
         }
     }
-    for site in &sites {
-        hit.extend(near_targets(code, site));
-    }
+    sites.retain(|site| near_targets(code, site).map(|targets| hit.extend(targets)).is_some());
     sites.retain(|site| {
         let first = site.offset + usize::from(site.may_be_jumped_to());
         !(first..site.end()).any(|target| hit.contains(&target))
@@ -301,19 +307,19 @@ fn without_targets(code: &[u8], mut sites: Vec<Site>) -> Vec<Site> {
 /// Where the instructions within reach of a short jump to a site jump to.
 ///
 /// Where instructions begin is not known, so decoding starts at several places far enough ahead; whatever way of
-/// reading the code has the site as an instruction counts.
-fn near_targets(code: &[u8], site: &Site) -> Vec<usize> {
+/// reading the code has the site as an instruction counts. `None` where none has.
+fn near_targets(code: &[u8], site: &Site) -> Option<Vec<usize>> {
     const REACH: usize = 130;
     const AHEAD: usize = 64;
     let end = (site.end() + REACH).min(code.len());
     let first = site.offset.saturating_sub(REACH + AHEAD);
-    let mut targets = Vec::new();
+    let mut targets: Option<Vec<usize>> = None;
     for start in first..(first + 16).min(site.offset) {
         let decoder = Decoder::with_ip(64, &code[start..end], start as u64, DecoderOptions::NONE);
         let instructions: Vec<Instruction> = decoder.into_iter().collect();
         if instructions.iter().any(|instruction| instruction.ip() == site.offset as u64) {
             let near = instructions.iter().map(Instruction::near_branch_target).filter(|target| *target != 0);
-            targets.extend(near.filter_map(|target| usize::try_from(target).ok()));
+            targets.get_or_insert_default().extend(near.filter_map(|target| usize::try_from(target).ok()));
         }
     }
     targets
@@ -371,7 +377,7 @@ mod tests {
         assert_eq!(stub[0].ip_rel_memory_address(), start.0 + 307);
         assert_eq!(stub.len(), 3, "no call of its own, since the number is known");
         // Where it is not, there is one.
-        let any = Site { offset: 300, first: LAST_ARGUMENT.to_vec() };
+        let any = Site { offset: 300, first: LAST_ARGUMENT.to_vec(), number: Vec::new() };
         let (mut stubs, mut any_code) = (Vec::new(), [0; SITE_LEN]);
         redirect_one(&any, start, free, &mut stubs, &mut any_code);
         let stub = decode(&stubs, free.0);
@@ -404,7 +410,8 @@ mod tests {
             assert_eq!(decode(&changed[site.offset..], at).near_branch_target(), free.0);
             assert_eq!(decode(&changed[site.end() - 2..], at + 7).near_branch_target(), at, "from the call itself");
             let before = decode(&code[site.offset..], at);
-            let moved = decode(&stubs[LEA_LEN..], free.0 + LEA_LEN as u64);
+            assert_eq!(stubs[LEA_LEN..LEA_LEN + FIRST_LEN], THREAD_MASK[..FIRST_LEN]);
+            let moved = decode(&stubs[LEA_LEN + FIRST_LEN..], free.0 + (LEA_LEN + FIRST_LEN) as u64);
             assert_eq!(moved.memory_displacement64(), before.memory_displacement64(), "the same address");
             assert_eq!((moved.op0_register(), moved.memory_base()), (before.op0_register(), before.memory_base()));
         }

@@ -33,7 +33,6 @@ const HRES: u32 = 1 << 0 | 1 << 1 | 1 << 7 | 1 << 11;
 /// REALTIME_COARSE and MONOTONIC_COARSE.
 const COARSE: u32 = 1 << 5 | 1 << 6;
 
-const SYS_GETTIMEOFDAY: usize = 96;
 const SYS_CLOCK_GETTIME: usize = 228;
 const SYS_CLOCK_GETRES: usize = 229;
 const SYS_GETCPU: usize = 309;
@@ -92,8 +91,7 @@ pub unsafe extern "C" fn __vdso_gettimeofday(tv: *mut Timespec, zone: *mut [u32;
         // SAFETY: the pointer is to a value of ours.
         let result = unsafe { elsewhen_hres(&data_page().hres, REALTIME, &mut time) };
         if result != 0 {
-            // SAFETY: the call that was asked for.
-            return unsafe { syscall(SYS_GETTIMEOFDAY, tv as usize, zone as usize, 0) as i32 };
+            return result;
         }
         time.nsec = ((time.nsec as u64) / 1000) as i64;
         // SAFETY: the caller's pointer.
@@ -132,7 +130,7 @@ pub unsafe extern "C" fn __vdso_clock_getres(clock: u32, resolution: *mut Timesp
     let bit = if clock < 32 { 1 << clock } else { 0 };
     let nsec = if bit & (HRES | 1 << RAW) != 0 {
         1
-    } else if bit & COARSE != 0 {
+    } else if bit & COARSE != 0 && zone_page().hres.mode.load(Ordering::Relaxed) == data::MODE_TSC {
         zone_page().coarse_ns.load(Ordering::Relaxed).into()
     } else {
         // SAFETY: the call that was asked for.
@@ -158,7 +156,7 @@ pub unsafe extern "C" fn __vdso_getcpu(cpu: *mut u32, node: *mut u32, unused: us
 /// Whether the data page is used, and if not why: `Status` of the crate.
 #[unsafe(no_mangle)]
 pub extern "C" fn elsewhen_status() -> u32 {
-    read::status(&data_page().hres, counter) as u32
+    read::status(&zone_page().hres, counter) as u32
 }
 
 /// `do_hres()`.
@@ -340,13 +338,13 @@ fn ns_page() -> &'static DataPage {
     unsafe { &*(address as *const DataPage) }
 }
 
-/// The page with what is the same for all namespaces.
+/// The page with what is the same for all namespaces: in the design `page` it is at the second place for members and for
+/// others.
 #[inline(always)]
 fn zone_page() -> &'static DataPage {
     #[cfg(design = "page")]
-    if data_page().hres.mode.load(Ordering::Relaxed) == data::MODE_TIMENS {
-        return ns_page();
-    }
+    return ns_page();
+    #[cfg(not(design = "page"))]
     data_page()
 }
 

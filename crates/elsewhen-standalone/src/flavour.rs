@@ -2,6 +2,7 @@
 
 /// An image, or a pair of them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Flavour {
     /// Its name, as in reports.
     pub name: &'static str,
@@ -23,6 +24,7 @@ pub struct Flavour {
 
 /// Bytes of code that are different for members.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Site {
     /// In the image.
     pub offset: usize,

@@ -1,7 +1,8 @@
 //! Pages and images in this process: a machine in which the designs can be tried.
 //!
 //! [`Vdso::enter`] and [`Vdso::leave`] change what other threads may be executing. Which designs allow that is what
-//! [`Switch::is_safe`] says; for the others all threads must be stopped outside the image.
+//! [`Switch::is_safe`] says; for the others all threads must be stopped outside the image, and
+//! [`Vdso::switch_stopped`] is called.
 
 #![expect(unsafe_code, reason = "maps memory and calls into it")]
 
@@ -19,8 +20,8 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::{NonNull, null_mut};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
@@ -107,8 +108,8 @@ pub struct Vdso {
     alias: NonNull<u8>,
     data: Arc<PageFile>,
     namespace: PageFile,
-    /// The sequence of the data when pages last changed places; odd where they never have.
-    switched_at: AtomicU32,
+    /// The sequences of the data when pages last changed places.
+    switched_at: Mutex<Option<[u32; 2]>>,
 }
 
 // SAFETY: what the pointers are to stays mapped for as long as this lives, and is changed as a whole or by atomics.
@@ -146,7 +147,7 @@ impl Vdso {
             alias: NonNull::new(alias.cast()).ok_or(out)?,
             data,
             namespace,
-            switched_at: AtomicU32::new(1),
+            switched_at: Mutex::new(None),
         };
         // In the design with a special page the data are there for members.
         let first = if flavour.switch == Switch::Page { &vdso.data } else { &vdso.namespace };
@@ -200,9 +201,10 @@ impl Vdso {
     /// published once more since they last did.
     ///
     /// # Errors
-    /// Where the kernel refuses to map memory, the design has no members, or nobody publishes for 10 s.
+    /// Where the kernel refuses to map memory, the design has no members or wants its threads to be stopped, or nobody
+    /// publishes for 10 s.
     pub fn enter(&self) -> io::Result<()> {
-        self.switch(true)
+        self.switch_running(true)
     }
 
     /// Makes the process no member.
@@ -210,7 +212,25 @@ impl Vdso {
     /// # Errors
     /// As of [`enter`](Self::enter).
     pub fn leave(&self) -> io::Result<()> {
-        self.switch(false)
+        self.switch_running(false)
+    }
+
+    /// Makes the process a member or none, in any design.
+    ///
+    /// # Errors
+    /// As of [`enter`](Self::enter).
+    ///
+    /// # Safety
+    /// Where the design is not [safe](Switch::is_safe), no other thread is in the image meanwhile, nor will return into it.
+    pub unsafe fn switch_stopped(&self, member: bool) -> io::Result<()> {
+        self.switch(member)
+    }
+
+    fn switch_running(&self, member: bool) -> io::Result<()> {
+        if !self.flavour.switch.is_safe() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.switch(member)
     }
 
     /// Reads a clock by the image.
@@ -251,11 +271,15 @@ impl Vdso {
     }
 
     fn switch(&self, member: bool) -> io::Result<()> {
+        let mut switched_at = self.switched_at.lock().unwrap_or_else(PoisonError::into_inner);
         match self.flavour.switch {
             Switch::Never => return Err(io::ErrorKind::Unsupported.into()),
             Switch::FlagOnPage => self.namespace.set_member(member),
             Switch::FlagInLine => self.data.set_member(member),
-            Switch::Branch => self.flavour.sites.iter().for_each(|site| self.patch(site, member)),
+            Switch::Branch => {
+                self.flavour.sites.iter().for_each(|site| self.patch(site, member));
+                serialize()?;
+            }
             Switch::Retcall => self.flavour.sites.iter().for_each(|site| self.copy(site, member)),
             Switch::Image => {
                 let code = self.member_code.as_ref().filter(|_| member).unwrap_or(&self.code);
@@ -263,9 +287,11 @@ impl Vdso {
             }
             Switch::Page => {
                 let page = if member { &self.namespace.file } else { &self.data.file };
-                self.wait_for_publication()?;
+                if let Some(before) = *switched_at {
+                    self.wait_for_publication(before)?;
+                }
                 self.put(PAGE, PAGE, ProtFlags::READ, page)?;
-                self.switched_at.store(self.data.hres.sequence.load(Ordering::Relaxed), Ordering::Relaxed);
+                *switched_at = Some(self.sequences());
             }
         }
         Ok(())
@@ -273,15 +299,19 @@ impl Vdso {
 
     /// A reader that began by the data page, and goes on by it, must notice that it was gone meanwhile: by a sequence that is
     /// another than when it went.
-    fn wait_for_publication(&self) -> io::Result<()> {
+    fn wait_for_publication(&self, before: [u32; 2]) -> io::Result<()> {
         let end = Instant::now() + LONGEST_WAIT;
-        while self.data.hres.sequence.load(Ordering::Relaxed) == self.switched_at.load(Ordering::Relaxed) {
+        while self.sequences().iter().zip(before).any(|(now, before)| *now == before) {
             if Instant::now() > end {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             std::hint::spin_loop();
         }
         Ok(())
+    }
+
+    fn sequences(&self) -> [u32; 2] {
+        [&self.data.hres, &self.data.raw].map(|source| source.sequence.load(Ordering::Relaxed))
     }
 
     /// Changes a site by one store of the eight bytes that it lies in.
@@ -316,6 +346,20 @@ impl Vdso {
         unsafe { mmap(address, len, protection, MapFlags::SHARED | MapFlags::FIXED, file, 0) }?;
         Ok(())
     }
+}
+
+/// Makes the processors that run threads of this process take the code that was written (`membarrier(2)`): one vendor
+/// promises that they do by themselves, another does not.
+fn serialize() -> io::Result<()> {
+    const SYNC_CORE: i32 = 1 << 5;
+    const REGISTER_SYNC_CORE: i32 = 1 << 6;
+    for command in [SYNC_CORE, REGISTER_SYNC_CORE, SYNC_CORE] {
+        // SAFETY: takes no pointers.
+        if unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } == 0 && command == SYNC_CORE {
+            return Ok(());
+        }
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// `clock_gettime(2)` as images have it.

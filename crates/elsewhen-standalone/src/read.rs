@@ -70,10 +70,10 @@ pub fn hres(source: &Source, clock: usize, counter: impl Fn() -> u64) -> Reading
     let Some(base) = source.base.get(clock) else { return Reading::Unusable };
     settled(source, || {
         let mut delta = counter().wrapping_sub(source.cycle_last.load(Ordering::Relaxed));
-        if delta > source.max_cycles.load(Ordering::Relaxed) {
+        let max = source.max_cycles.load(Ordering::Relaxed);
+        if delta > max {
             cold_path();
-            // Another processor's counter may be a little behind.
-            if delta.cast_signed() >= 0 {
+            if !is_behind(delta, max) {
                 return None;
             }
             delta = 0;
@@ -85,7 +85,8 @@ pub fn hres(source: &Source, clock: usize, counter: impl Fn() -> u64) -> Reading
     })
 }
 
-/// A clock as it was when the page was written.
+/// A clock as it was when the page was written. That is all it says: where the timekeeper has died, and not
+/// retired, it stands still, as it would in a kernel whose ticks have ended.
 #[inline(always)]
 pub fn coarse(source: &Source, clock: usize) -> Reading {
     let Some(base) = source.base.get(clock) else { return Reading::Unusable };
@@ -146,7 +147,7 @@ pub fn status(source: &Source, counter: impl Fn() -> u64) -> Status {
             let delta = counter().wrapping_sub(source.cycle_last.load(Ordering::Relaxed));
             let max = source.max_cycles.load(Ordering::Relaxed);
             if !changed(source, sequence) {
-                return if delta > max && delta.cast_signed() >= 0 { Status::Stopped } else { Status::Good };
+                return if delta > max && !is_behind(delta, max) { Status::Stopped } else { Status::Good };
             }
         }
         spin_loop();
@@ -161,6 +162,12 @@ pub fn offset(page: &DataPage, clock: usize) -> Time {
     let Some(offset) = page.offsets.get(clock % CLOCKS) else { return Time { sec: 0, nsec: 0 } };
     let (sec, nsec) = unpack(offset.load(Ordering::Relaxed));
     Time { sec, nsec }
+}
+
+/// Whether a counter is a little behind, as another processor's may be, and has not begun anew.
+#[inline(always)]
+fn is_behind(delta: u64, max: u64) -> bool {
+    delta.wrapping_neg() <= max
 }
 
 #[inline(always)]

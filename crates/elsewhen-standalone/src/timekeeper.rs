@@ -4,9 +4,9 @@
 //! `CLOCK_MONOTONIC` and `CLOCK_MONOTONIC_RAW` are slewed and never go back. The other clocks keep their distance from the
 //! former, until the clocks that are followed are set.
 
-use crate::data::{DataPage, MODE_TSC, Source};
+use crate::data::{COUNTER_NONE, DataPage, MODE_TSC, Source, mode};
 use core::fmt;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 const NSEC_PER_SEC: i128 = 1_000_000_000;
 /// Least distance of two samples that tell a pace: shorter, and the error of each tells more.
@@ -16,9 +16,11 @@ const SLEW: i128 = 2_000;
 /// An error from which on `CLOCK_MONOTONIC` steps forward.
 const STEP_NS: i128 = 1_000_000;
 /// A change of a clock's distance that cannot be noise: somebody has set it.
-const SET_NS: i64 = 50_000;
+const SET_NS: u64 = 50_000;
 /// A change of a clock's distance that may well be noise.
-const NOISE_NS: i64 = 500;
+const NOISE_NS: u64 = 500;
+/// The clocks that keep their distance from MONOTONIC.
+const DISTANT: [Clock; 3] = [Clock::Realtime, Clock::Boottime, Clock::Tai];
 /// Longest that readers may go on alone; beyond, their products would not fit in 64 bits.
 const LONGEST_NS: u64 = 8_000_000_000;
 
@@ -105,12 +107,15 @@ pub struct Config {
     pub interval_ns: u32,
     /// How long readers go on by a page that nobody has written anew, in ns: then they make system calls. 8 s at most.
     pub patience_ns: u64,
+    /// How long the reading of a clock that is followed may take, in ns: somebody who was interrupted in it has learnt
+    /// nothing.
+    pub widest_ns: u64,
 }
 
 impl Default for Config {
-    /// Every 10 ms, and a second.
+    /// Every 10 ms, a second, and 20 µs.
     fn default() -> Self {
-        Self { interval_ns: 10_000_000, patience_ns: 1_000_000_000 }
+        Self { interval_ns: 10_000_000, patience_ns: 1_000_000_000, widest_ns: 20_000 }
     }
 }
 
@@ -137,13 +142,36 @@ pub struct Update {
     pub stepped: bool,
     /// Whether one of the clocks that are followed has been set.
     pub set: bool,
+    /// Whether reading `CLOCK_MONOTONIC` took so long that nothing was learnt.
+    pub ignored: bool,
 }
 
-/// Nanoseconds times two to the power of `shift`, and their pace.
+/// A clock that is steered: nanoseconds times two to the power of `shift`, and paces.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     scaled: i128,
+    /// Until the next publication.
     mult: i128,
+    /// From it on.
+    next: i128,
+    /// Of the clock that is followed, smoothed.
+    pace: i128,
+}
+
+impl Line {
+    /// Learns the pace from what was seen before and is seen now, and steers so that half of an error is gone after an
+    /// interval. Returns by how much it is slewed.
+    fn steer(&mut self, error: i128, before: Observation, seen: Observation, shift: u16, interval: i128) -> i128 {
+        let cycles = i128::from(seen.cycles.wrapping_sub(before.cycles).cast_signed());
+        if cycles > 0 && seen.ns.saturating_sub(before.ns) >= LEAST_NS {
+            let measured = (i128::from(seen.ns - before.ns) << shift) / cycles;
+            // Slowly: each sample has an error of its own.
+            self.pace += (measured - self.pace).clamp(-self.pace / SLEW, self.pace / SLEW) / 16;
+        }
+        let slew = (error / 2 / interval.max(1)).clamp(-self.pace / SLEW, self.pace / SLEW);
+        self.next = self.pace + slew;
+        slew
+    }
 }
 
 /// What is known of the clocks.
@@ -156,12 +184,8 @@ pub struct Timekeeper {
     at: u64,
     monotonic: Line,
     raw: Line,
-    /// Paces from the next publication on.
-    next: [i128; 2],
-    /// To be added with it.
+    /// To be added with the next publication.
     step: i128,
-    /// The pace of the clock that is followed, smoothed.
-    pace: i128,
     /// REALTIME, BOOTTIME and TAI, from MONOTONIC.
     distances: [i64; 3],
     last: Sample,
@@ -198,11 +222,9 @@ impl Timekeeper {
             shift,
             max_cycles: ((patience << shift) / pace) as u64,
             at,
-            monotonic: Line { scaled: scaled_at(Clock::Monotonic, pace), mult: pace },
-            raw: Line { scaled: scaled_at(Clock::Raw, raw_pace), mult: raw_pace },
-            next: [pace, raw_pace],
+            monotonic: Line { scaled: scaled_at(Clock::Monotonic, pace), mult: pace, next: pace, pace },
+            raw: Line { scaled: scaled_at(Clock::Raw, raw_pace), mult: raw_pace, next: raw_pace, pace: raw_pace },
             step: 0,
-            pace,
             distances: [0; 3],
             last: *second,
             worst_ns: 0,
@@ -211,53 +233,34 @@ impl Timekeeper {
         Ok(timekeeper)
     }
 
-    /// Compares with the clocks that are followed, and decides how to go on from the next publication on.
+    /// Compares with the clocks that are followed, and decides how to go on from the next publication on. Observations that
+    /// took too long tell nothing.
     pub fn update(&mut self, sample: &Sample) -> Update {
-        let seen = sample.of(Clock::Monotonic);
-        let error = (i128::from(seen.ns) << self.shift) - self.scaled(&self.monotonic, seen.cycles);
-        let error_ns = error >> self.shift;
-        let before = self.last.of(Clock::Monotonic);
+        let [seen, before] = [sample.of(Clock::Monotonic), self.last.of(Clock::Monotonic)];
         let cycles = i128::from(seen.cycles.wrapping_sub(before.cycles).cast_signed());
-        if cycles > 0 && seen.ns - before.ns >= LEAST_NS {
-            let measured = (i128::from(seen.ns - before.ns) << self.shift) / cycles;
-            // Slowly: each sample has an error of its own.
-            self.pace += (measured - self.pace).clamp(-self.pace / SLEW, self.pace / SLEW) / 16;
-        }
         // Until the next update: as long as it was until this one, and not shorter than has been said.
-        let interval = ((i128::from(self.config.interval_ns.max(1)) << self.shift) / self.pace.max(1)).max(cycles);
-        let stepped = error_ns > STEP_NS;
-        let slew = if stepped { 0 } else { (error / 2 / interval.max(1)).clamp(-self.pace / SLEW, self.pace / SLEW) };
-        self.step = if stepped { error } else { 0 };
-        self.next[0] = self.pace + slew;
-        self.follow_raw(sample, interval);
-
-        let mut set = false;
-        for (distance, measured) in
-            self.distances.clone().iter().zip(self.measured(sample)).enumerate().map(|(at, (old, new))| {
-                let moved = new.saturating_sub(*old);
-                let is_set = moved.unsigned_abs() > SET_NS.unsigned_abs();
-                set |= is_set;
-                let noise = moved.unsigned_abs() <= NOISE_NS.unsigned_abs();
-                (
-                    at,
-                    if is_set {
-                        new
-                    } else if noise {
-                        *old
-                    } else {
-                        old + moved / 8
-                    },
-                )
-            })
-        {
-            self.distances[distance] = measured;
+        let interval =
+            ((i128::from(self.config.interval_ns.max(1)) << self.shift) / self.monotonic.pace.max(1)).max(cycles);
+        let mut update = Update { error_ns: 0, slew_ppb: 0, stepped: false, set: false, ignored: !self.is_good(seen) };
+        let (shift, at) = (self.shift, self.at);
+        self.monotonic.next = self.monotonic.pace;
+        if !update.ignored {
+            let error = (i128::from(seen.ns) << shift) - scaled(&self.monotonic, at, seen.cycles);
+            let error_ns = error >> shift;
+            update.stepped = error_ns > STEP_NS;
+            self.step = if update.stepped { error } else { 0 };
+            let left = if update.stepped { 0 } else { error };
+            let slew = self.monotonic.steer(left, before, seen, shift, interval);
+            update.slew_ppb = (slew * NSEC_PER_SEC / self.monotonic.pace.max(1)) as i64;
+            update.error_ns = i64::try_from(error_ns).unwrap_or(if error_ns < 0 { i64::MIN } else { i64::MAX });
+            self.last.clocks[Clock::Monotonic as usize] = seen;
+            if !update.stepped {
+                self.worst_ns = self.worst_ns.max(update.error_ns.saturating_abs());
+            }
+            update.set = self.follow_distances(sample);
         }
-        self.last = *sample;
-        let error_ns = i64::try_from(error_ns).unwrap_or(if error_ns < 0 { i64::MIN } else { i64::MAX });
-        if !stepped {
-            self.worst_ns = self.worst_ns.max(error_ns.saturating_abs());
-        }
-        Update { error_ns, slew_ppb: (slew * NSEC_PER_SEC / self.pace.max(1)) as i64, stepped, set }
+        self.follow_raw(sample.of(Clock::Raw), interval);
+        update
     }
 
     /// Writes what is known to pages, which get the same instant. Nobody else writes them.
@@ -269,11 +272,15 @@ impl Timekeeper {
             page.hres.begin();
             page.raw.begin();
         }
+        // No reader finds the page as it was and the counter later than this.
+        fence(Ordering::SeqCst);
         let now = counter();
-        self.monotonic.scaled = self.scaled(&self.monotonic, now) + self.step;
-        self.raw.scaled = self.scaled(&self.raw, now);
+        self.monotonic.scaled = scaled(&self.monotonic, self.at, now) + self.step;
+        self.raw.scaled = scaled(&self.raw, self.at, now);
         (self.at, self.step) = (now, 0);
-        [self.monotonic.mult, self.raw.mult] = self.next;
+        for line in [&mut self.monotonic, &mut self.raw] {
+            line.mult = line.next;
+        }
         for page in pages {
             self.write(page);
         }
@@ -283,35 +290,69 @@ impl Timekeeper {
         }
     }
 
-    /// The largest error that an update has found, steps aside, in ns.
+    /// Ends it: readers of the pages make system calls from now on, and those of coarse clocks too, which do not find out by
+    /// themselves that nobody writes any more.
+    pub fn retire(self, pages: &[&DataPage]) {
+        for source in pages.iter().flat_map(|page| [&page.hres, &page.raw]) {
+            source.mode.store(mode(COUNTER_NONE), Ordering::Relaxed);
+        }
+    }
+
+    /// The largest error of `CLOCK_MONOTONIC` and `CLOCK_MONOTONIC_RAW` that an update has found, steps aside, in ns.
     pub const fn worst_ns(&self) -> i64 {
         self.worst_ns
     }
 
     /// The counter's frequency, in Hz.
     pub const fn frequency(&self) -> u64 {
-        ((NSEC_PER_SEC << self.shift) / self.pace) as u64
+        ((NSEC_PER_SEC << self.shift) / self.monotonic.pace) as u64
     }
 
-    fn scaled(&self, line: &Line, cycles: u64) -> i128 {
-        line.scaled + i128::from(cycles.wrapping_sub(self.at).cast_signed()) * line.mult
+    /// Whether an observation tells anything.
+    fn is_good(&self, seen: Observation) -> bool {
+        let widest = (i128::from(self.config.widest_ns) << self.shift) / self.monotonic.pace.max(1);
+        i128::from(seen.width) <= widest
     }
 
-    fn follow_raw(&mut self, sample: &Sample, interval: i128) {
-        let seen = sample.of(Clock::Raw);
-        let error = (i128::from(seen.ns) << self.shift) - self.scaled(&self.raw, seen.cycles);
-        let pace = (self.next[1] + error / 2 / interval.max(1)).max(1);
-        // The counter itself, but for how well its pace was told.
-        self.next[1] = pace.clamp(self.next[1] - self.next[1] / SLEW, self.next[1] + self.next[1] / SLEW);
+    fn follow_raw(&mut self, seen: Observation, interval: i128) {
+        self.raw.next = self.raw.pace;
+        if !self.is_good(seen) {
+            return;
+        }
+        let before = self.last.of(Clock::Raw);
+        let error = (i128::from(seen.ns) << self.shift) - scaled(&self.raw, self.at, seen.cycles);
+        self.raw.steer(error, before, seen, self.shift, interval);
+        self.last.clocks[Clock::Raw as usize] = seen;
+        if error >> self.shift <= STEP_NS {
+            self.worst_ns = self.worst_ns.max(i64::try_from(error.abs() >> self.shift).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Follows the clocks that keep their distance from MONOTONIC; whether one of them has been set.
+    fn follow_distances(&mut self, sample: &Sample) -> bool {
+        let mut any = false;
+        for (at, (clock, new)) in DISTANT.into_iter().zip(self.measured(sample)).enumerate() {
+            let old = self.distances[at];
+            let moved = new.saturating_sub(old);
+            if !self.is_good(sample.of(clock)) || moved.unsigned_abs() <= NOISE_NS {
+                continue;
+            }
+            let is_set = moved.unsigned_abs() > SET_NS;
+            any |= is_set;
+            let next = if is_set { new } else { old + moved / 8 };
+            // BOOTTIME cannot be set, and does not go back.
+            self.distances[at] = if clock == Clock::Boottime { next.max(old) } else { next };
+        }
+        any
     }
 
     /// The distances of REALTIME, BOOTTIME and TAI in a sample.
     fn measured(&self, sample: &Sample) -> [i64; 3] {
         let monotonic = sample.of(Clock::Monotonic);
-        [Clock::Realtime, Clock::Boottime, Clock::Tai].map(|clock| {
+        DISTANT.map(|clock| {
             let seen = sample.of(clock);
             let since = i128::from(seen.cycles.wrapping_sub(monotonic.cycles).cast_signed());
-            let passed = (since * self.pace) >> self.shift;
+            let passed = (since * self.monotonic.pace) >> self.shift;
             (i128::from(seen.ns) - i128::from(monotonic.ns) - passed) as i64
         })
     }
@@ -346,6 +387,11 @@ impl Timekeeper {
         let (sec, rest) = (scaled.div_euclid(second), scaled.rem_euclid(second));
         source.base[clock].store(sec as i64, (rest >> shift) as u64);
     }
+}
+
+/// Where a line is, by the counter, when it was right at another.
+fn scaled(line: &Line, at: u64, cycles: u64) -> i128 {
+    line.scaled + i128::from(cycles.wrapping_sub(at).cast_signed()) * line.mult
 }
 
 #[cfg(test)]
@@ -473,6 +519,53 @@ mod tests {
         assert!(keeper.update(&world.sample()).stepped);
         keeper.publish(&[&page], || world.cycles.get());
         assert!((world.read(&page, Clock::Monotonic) - world.monotonic.get() as i64).abs() < 10);
+    }
+
+    #[test]
+    fn every_clock_stays_right_for_long_though_what_is_learnt_is_late_and_noisy() {
+        let (world, page) = (World::new(), DataPage::default());
+        let mut keeper = world.keeper();
+        let mut noise = 12345_u64;
+        for round in 0..60_000 {
+            world.pass(10_000_000);
+            let mut sample = world.sample();
+            for clock in &mut sample.clocks {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                clock.ns += (noise >> 60) as i64 - 8;
+            }
+            // Somebody who was interrupted for two milliseconds.
+            if round % 100 == 0 {
+                sample.clocks[round / 100 % 5].ns += 1_900_000;
+                sample.clocks[round / 100 % 5].width = 4_000_000;
+            }
+            let update = keeper.update(&sample);
+            assert!(!update.stepped && !update.set, "round {round}: {update:?}");
+            world.pass(5_000 + noise % 45_000);
+            keeper.publish(&[&page], || world.cycles.get());
+            for clock in Clock::ALL {
+                let distance = world.read(&page, clock) - world.sample().of(clock).ns;
+                // What is learnt is up to 8 ns off; the distances are not learnt anew for noise.
+                assert!(distance.abs() < 60, "round {round}: {clock:?} is off by {distance}");
+            }
+        }
+        assert!(keeper.worst_ns() < 60, "{}", keeper.worst_ns());
+    }
+
+    #[test]
+    fn a_page_without_a_timekeeper_is_not_used() {
+        let (world, page) = (World::new(), DataPage::default());
+        let mut keeper = world.keeper();
+        keeper.publish(&[&page], || world.cycles.get());
+        // A counter that began anew, as in a machine that was suspended.
+        let begun = || 5;
+        assert_eq!(read::hres(&page.hres, 1, begun), Reading::Unusable);
+        assert_eq!(read::status(&page.hres, begun), read::Status::Stopped);
+        // One that is a little behind.
+        assert!(matches!(read::hres(&page.hres, 1, || world.cycles.get() - 100), Reading::Time(_)));
+        keeper.retire(&[&page]);
+        assert_eq!(read::hres(&page.hres, 1, || world.cycles.get()), Reading::Unusable);
+        assert_eq!(read::coarse(&page.hres, MONOTONIC_COARSE), Reading::Unusable);
+        assert_eq!(read::status(&page.hres, || world.cycles.get()), read::Status::Counter);
     }
 
     #[test]

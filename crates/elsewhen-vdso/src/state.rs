@@ -14,7 +14,7 @@ pub const STATE_SIZE: usize = 21 * 4096;
 pub const WIPED_SIZE: usize = 4096;
 
 /// How many threads at a time can be remembered to block `SIGSYS`.
-const BLOCKED_MAX: usize = 4000;
+pub const BLOCKED_MAX: usize = 4000;
 /// How many slots these are counted by, a power of two.
 pub const BLOCKED_SLOTS: usize = 64;
 /// How many timer descriptors, the first by number, are remembered.

@@ -1,6 +1,6 @@
 //! Pages that say nothing: readers make system calls, soon, and say so.
 
-use crate::host::timekeeper;
+use crate::host::{switch, timekeeper};
 use elsewhen_standalone::data::{COUNTER_NONE, COUNTER_TIMENS, MODE_TSC, mode};
 use elsewhen_standalone::flavour::{FLAVOURS, Switch, named};
 use elsewhen_standalone::load::{PageFile, Vdso, host_ns, ticks};
@@ -18,11 +18,12 @@ fn falls_back(vdso: &Vdso, status: Status) {
     let members: &[bool] = if vdso.flavour().switch == Switch::Never { &[false] } else { &[false, true] };
     for member in members {
         let ahead = if *member {
-            vdso.enter().unwrap();
+            switch(vdso, true);
             3_600_000_000_000
         } else {
             0
         };
+        assert_eq!(vdso.status(), status, "{} member {member}", vdso.flavour().name);
         for clock in Clock::ALL {
             vdso.set_offset(clock.id(), 3600, 0).unwrap();
             let began = Instant::now();
@@ -40,7 +41,7 @@ fn falls_back(vdso: &Vdso, status: Status) {
         for source in [&vdso.data().hres, &vdso.data().raw] {
             source.sequence.fetch_add(2, Ordering::Relaxed);
         }
-        vdso.leave().unwrap();
+        switch(vdso, false);
         for source in [&vdso.data().hres, &vdso.data().raw] {
             source.sequence.fetch_add(2, Ordering::Relaxed);
         }

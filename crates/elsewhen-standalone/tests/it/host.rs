@@ -1,7 +1,7 @@
 //! A page that is kept right by a thread, and the host's clocks.
 
 use elsewhen_standalone::data::DataPage;
-use elsewhen_standalone::load::{self, PageFile};
+use elsewhen_standalone::load::{self, PageFile, Vdso};
 use elsewhen_standalone::timekeeper::{Config, Sample, Timekeeper};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -88,4 +88,10 @@ impl Drop for Keeper {
             thread.join().unwrap();
         }
     }
+}
+
+/// Enters or leaves, in a test with one thread that reads.
+pub(crate) fn switch(vdso: &Vdso, member: bool) {
+    // SAFETY: no other thread is in the image.
+    unsafe { vdso.switch_stopped(member) }.unwrap();
 }

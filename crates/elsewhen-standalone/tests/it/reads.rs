@@ -1,6 +1,6 @@
 //! What images read, in every design.
 
-use crate::host::Keeper;
+use crate::host::{Keeper, switch};
 use elsewhen_standalone::flavour::{FLAVOURS, Switch};
 use elsewhen_standalone::load::{Vdso, host_ns};
 use elsewhen_standalone::read::{Status, Time};
@@ -44,9 +44,9 @@ fn clocks_are_the_hosts_and_for_members_ahead() {
             continue;
         }
         for _ in 0..3 {
-            vdso.enter().unwrap();
+            switch(&vdso, true);
             Clock::ALL.into_iter().for_each(|clock| check(&keeper, &vdso, clock, HOUR_NS));
-            vdso.leave().unwrap();
+            switch(&vdso, false);
             Clock::ALL.into_iter().for_each(|clock| check(&keeper, &vdso, clock, 0));
         }
     }
@@ -67,11 +67,11 @@ fn coarse_clocks_lag_by_an_update_at_most_and_have_offsets_of_their_own() {
             // The keeper may be kept from its work, but not for as long as readers go on.
             assert!((-20_000..8_000_000_000).contains(&lag(0)), "{} {coarse}: {}", flavour.name, lag(0));
             if flavour.switch != Switch::Never {
-                vdso.enter().unwrap();
+                switch(&vdso, true);
                 let ahead = offset * 1_000_000_000 + 999_999_999;
                 let lag = lag(ahead);
                 assert!((-20_000..8_000_000_000).contains(&lag), "{} {coarse}: {lag}", flavour.name);
-                vdso.leave().unwrap();
+                switch(&vdso, false);
             }
         }
     }

@@ -38,9 +38,16 @@ fn read_on(vdso: &Vdso, stop: &AtomicBool) -> [u64; 3] {
     seen
 }
 
-/// How often pages change places: for more than a test's while, set the variable.
-fn page_switches() -> u64 {
-    std::env::var("ELSEWHEN_PAGE_SWITCHES").map_or(20_000, |number| number.parse().unwrap())
+/// How often a process enters and leaves. Where that is dearer than a store of data, a variable can ask for more.
+fn least_switches(switch: Switch) -> u64 {
+    let asked = std::env::var("ELSEWHEN_SWITCHES").ok().map(|number| number.parse().unwrap());
+    match switch {
+        // Stops every processor that runs a thread.
+        Switch::Branch => asked.unwrap_or(200_000),
+        // Changes mappings, and waits for publications.
+        Switch::Page => asked.unwrap_or(20_000),
+        _ => 1_000_000,
+    }
 }
 
 #[test]
@@ -53,8 +60,7 @@ fn threads_read_one_time_or_the_other_while_the_process_enters_and_leaves() {
         for clock in Clock::ALL {
             vdso.set_offset(clock.id(), 86_400, 0).unwrap();
         }
-        // Changes of mappings are dearer than stores, and wait for publications.
-        let least = if flavour.switch == Switch::Page { page_switches() } else { 1_000_000 };
+        let least = least_switches(flavour.switch);
         let (stop, switches) = (AtomicBool::new(false), AtomicU64::new(0));
         let seen = std::thread::scope(|scope| {
             let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| read_on(&vdso, &stop))).collect();

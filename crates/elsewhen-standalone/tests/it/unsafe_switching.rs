@@ -2,7 +2,7 @@
 //! threads are stopped so that it does not.
 
 use crate::host::Keeper;
-use elsewhen_standalone::flavour::{FLAVOURS, Flavour, Switch, named};
+use elsewhen_standalone::flavour::{FLAVOURS, Flavour, named};
 use elsewhen_standalone::load::Vdso;
 use elsewhen_standalone::timekeeper::Clock;
 use std::os::unix::process::ExitStatusExt;
@@ -48,8 +48,10 @@ fn child_that_switches_under_threads() {
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| reads_well(&vdso, &stop))).collect();
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end && readers.iter().all(|reader| !reader.is_finished()) {
-            vdso.enter().unwrap();
-            vdso.leave().unwrap();
+            for member in [true, false] {
+                // SAFETY: none; that is the point.
+                unsafe { vdso.switch_stopped(member) }.unwrap();
+            }
         }
         stop.store(true, Ordering::Relaxed);
         readers.into_iter().all(|reader| reader.join().unwrap())
@@ -57,38 +59,51 @@ fn child_that_switches_under_threads() {
     std::process::exit(if well { 0 } else { WRONG });
 }
 
+/// What became of a child that switched under its threads; `None` where nothing did.
+fn caught(flavour: &Flavour) -> Option<String> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "unsafe_switching::child_that_switches_under_threads", "--nocapture"])
+        .env(CHILD, flavour.name)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().unwrap() {
+            return match (status.code(), status.signal()) {
+                (Some(0), _) => None,
+                (Some(WRONG), _) => Some("read what no clock shows".to_owned()),
+                (_, Some(signal @ (libc::SIGSEGV | libc::SIGILL | libc::SIGBUS | libc::SIGFPE | libc::SIGTRAP))) => {
+                    Some(format!("died of signal {signal}"))
+                }
+                _ => panic!("{}: {status}", flavour.name),
+            };
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Executes in circles what no compiler has made.
+    Some("hung".to_owned())
+}
+
 #[test]
 fn switching_under_threads_is_caught() {
     for flavour in unsafe_flavours() {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "unsafe_switching::child_that_switches_under_threads", "--nocapture"])
-            .env(CHILD, flavour.name)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() > end {
-                // It hangs: executes in circles what no compiler has made.
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let how = match status {
-            None => "hung".to_owned(),
-            Some(status) if status.code() == Some(WRONG) => "read what no clock shows".to_owned(),
-            Some(status) => match status.signal() {
-                Some(signal) => format!("died of signal {signal}"),
-                None => panic!("{}: nothing happened: {status}", flavour.name),
-            },
-        };
-        println!("{}: a child that switched under its threads {how}", flavour.name);
+        // A busy machine may take more than one.
+        let how = (0..5).find_map(|_| caught(flavour));
+        println!("{}: a child that switched under its threads {how:?}", flavour.name);
+        assert!(how.is_some(), "{}: nothing happened", flavour.name);
+    }
+}
+
+#[test]
+fn switching_under_threads_is_refused_where_it_is_not_safe() {
+    let page = std::sync::Arc::new(elsewhen_standalone::load::PageFile::new().unwrap());
+    for flavour in unsafe_flavours() {
+        let vdso = Vdso::map(flavour, &page).unwrap();
+        assert!(vdso.enter().is_err() && vdso.leave().is_err(), "{}", flavour.name);
     }
 }
 
@@ -173,11 +188,8 @@ fn threads_that_are_stopped_outside_the_image_survive_every_design() {
             let began = Instant::now();
             while began.elapsed() < Duration::from_secs(2) || switches < 200 {
                 again += stop(&threads);
-                if switches % 2 == 0 {
-                    vdso.enter().unwrap()
-                } else {
-                    vdso.leave().unwrap()
-                }
+                // SAFETY: all threads that read stand outside the image.
+                unsafe { vdso.switch_stopped(switches % 2 == 0) }.unwrap();
                 switches += 1;
                 GO_ON.fetch_add(1, Ordering::SeqCst);
             }
@@ -187,6 +199,5 @@ fn threads_that_are_stopped_outside_the_image_survive_every_design() {
             }
         });
         println!("{}: {switches} switches, {again} times a thread was in the image and went on first", flavour.name);
-        assert!(matches!(flavour.switch, Switch::Retcall | Switch::Image));
     }
 }
