@@ -11,12 +11,107 @@
 
 use crate::page::{IMAGE_ADDRESS, image_len};
 use crate::seccomp::{ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, STUB_PASS, X32_BIT};
-use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
+use elsewhen_vdso::surface::{Action, Need, ROWS, Reach, Row, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
 
 const I386_EXECVE: u32 = 11;
 const I386_EXECVEAT: u32 = 358;
 const X32_EXECVE: u32 = X32_BIT | 520;
 const X32_EXECVEAT: u32 = X32_BIT | 545;
+
+/// The calls of the 32-bit interface that a namespace would have to translate, or that take `SIGSYS` from a thread, and when.
+/// 64-bit programs can make them (`int 0x80`), and nothing here translates them: they are refused, as by a kernel
+/// without that interface. Numbers are those of `arch/x86/entry/syscalls/syscall_32.tbl`.
+const I386_REFUSED: &[(u32, Need)] = {
+    use Need::{Any, Boottime, Files, Monotonic, Rate};
+    &[
+        (13, Any),       // time
+        (18, Files),     // oldstat
+        (25, Any),       // stime
+        (27, Rate),      // alarm
+        (28, Files),     // oldfstat
+        (30, Files),     // utime
+        (43, Monotonic), // times
+        (48, Any),       // signal
+        (67, Any),       // sigaction
+        (69, Any),       // ssetmask
+        (72, Any),       // sigsuspend
+        (78, Any),       // gettimeofday
+        (79, Any),       // settimeofday
+        (82, Rate),      // select
+        (84, Files),     // oldlstat
+        (102, Rate),     // socketcall
+        (104, Rate),     // setitimer
+        (105, Rate),     // getitimer
+        (106, Files),    // stat
+        (107, Files),    // lstat
+        (108, Files),    // fstat
+        (116, Boottime), // sysinfo
+        (117, Rate),     // ipc
+        (124, Any),      // adjtimex
+        (126, Any),      // sigprocmask
+        (142, Rate),     // _newselect
+        (162, Rate),     // nanosleep
+        (168, Rate),     // poll
+        (174, Any),      // rt_sigaction
+        (175, Any),      // rt_sigprocmask
+        (177, Any),      // rt_sigtimedwait
+        (179, Any),      // rt_sigsuspend
+        (195, Files),    // stat64
+        (196, Files),    // lstat64
+        (197, Files),    // fstat64
+        (240, Any),      // futex
+        (247, Rate),     // io_getevents
+        (256, Rate),     // epoll_wait
+        (259, Any),      // timer_create
+        (260, Any),      // timer_settime
+        (261, Rate),     // timer_gettime
+        (264, Any),      // clock_settime
+        (265, Any),      // clock_gettime
+        (266, Any),      // clock_getres
+        (267, Any),      // clock_nanosleep
+        (271, Files),    // utimes
+        (279, Any),      // mq_timedsend
+        (280, Any),      // mq_timedreceive
+        (299, Files),    // futimesat
+        (300, Files),    // fstatat64
+        (308, Any),      // pselect6
+        (309, Any),      // ppoll
+        (319, Any),      // epoll_pwait
+        (320, Files),    // utimensat
+        (325, Any),      // timerfd_settime
+        (326, Rate),     // timerfd_gettime
+        (337, Rate),     // recvmmsg
+        (343, Any),      // clock_adjtime
+        (365, Rate),     // getsockopt
+        (366, Rate),     // setsockopt
+        (383, Files),    // statx
+        (385, Any),      // io_pgetevents
+        (403, Any),      // clock_gettime64
+        (404, Any),      // clock_settime64
+        (405, Any),      // clock_adjtime64
+        (406, Any),      // clock_getres_time64
+        (407, Any),      // clock_nanosleep_time64
+        (408, Rate),     // timer_gettime64
+        (409, Any),      // timer_settime64
+        (410, Rate),     // timerfd_gettime64
+        (411, Any),      // timerfd_settime64
+        (412, Files),    // utimensat_time64
+        (413, Any),      // pselect6_time64
+        (414, Any),      // ppoll_time64
+        (416, Any),      // io_pgetevents_time64
+        (417, Rate),     // recvmmsg_time64
+        (418, Any),      // mq_timedsend_time64
+        (419, Any),      // mq_timedreceive_time64
+        (420, Rate),     // semtimedop_time64
+        (421, Any),      // rt_sigtimedwait_time64
+        (422, Any),      // futex_time64
+        (425, Any),      // io_uring_setup
+        (435, Any),      // clone3
+        (441, Any),      // epoll_pwait2
+        (449, Any),      // futex_waitv
+        (455, Any),      // futex_wait
+    ]
+};
 
 /// Offsets in `struct seccomp_data`.
 const DATA_NR: u32 = 0;
@@ -65,7 +160,9 @@ impl Filter {
         code.land(i386);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
-        code.emit(RETURN, ALLOW);
+        let refused = I386_REFUSED.iter().filter(|(_, need)| reach.is_some_and(|reach| need.holds(reach)));
+        let refused: Vec<_> = refused.map(|(number, _)| (*number, What::Never)).collect();
+        code.select(&refused, reach.unwrap_or(Reach::LEAST));
         code.land(x86_64);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
@@ -117,6 +214,8 @@ enum What {
     ArchPrctl,
     /// Caught, whoever makes it.
     Always,
+    /// Refused, whoever makes it.
+    Never,
 }
 
 /// Instructions as the kernel reads them.
@@ -182,12 +281,17 @@ impl Assembler {
 
     /// Finds the number by halving, and ends every way through.
     fn select(&mut self, numbers: &[(u32, What)], reach: Reach) {
+        if numbers.is_empty() {
+            self.emit(RETURN, ALLOW);
+            return;
+        }
         if let [(number, what)] = *numbers {
             let other = self.jump_unless(JUMP_IF_EQUAL, number);
             match what {
                 What::Row(row) => self.row(row, reach),
                 What::ArchPrctl => self.arch_prctl(),
                 What::Always => self.emit(RETURN, CATCH),
+                What::Never => self.emit(RETURN, REFUSE),
             }
             self.land(other);
             self.emit(RETURN, ALLOW);
@@ -433,6 +537,26 @@ mod tests {
             assert_eq!(i386, [11, 358]);
             assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
         }
+    }
+
+    #[test]
+    fn calls_of_the_32_bit_interface_that_would_need_translation_are_refused() {
+        assert!(I386_REFUSED.is_sorted_by(|one, other| one.0 < other.0));
+        for reach in reaches() {
+            let filter = Filter::new(reach);
+            for number in (0..1024).filter(|number| ![I386_EXECVE, I386_EXECVEAT].contains(number)) {
+                let row = I386_REFUSED.iter().find(|(refused, _)| *refused == number);
+                let expected = if row.is_some_and(|(_, need)| need.holds(reach)) { REFUSE } else { ALLOW };
+                for ip in [0, IMAGE_ADDRESS] {
+                    let found = verdict(&filter, AUDIT_ARCH_I386, number, ip, [1; 6]);
+                    assert_eq!(found, expected, "call {number} for {reach:?}");
+                }
+            }
+        }
+        assert!((0..1024).all(|number| {
+            let found = verdict(&Filter::announcing(), AUDIT_ARCH_I386, number, 0, [0; 6]);
+            found == if [I386_EXECVE, I386_EXECVEAT].contains(&number) { ANNOUNCE } else { ALLOW }
+        }));
     }
 
     #[test]

@@ -363,6 +363,32 @@ fn an_execution_by_the_32_bit_call_is_refused_with_the_reason() {
     check_refusal(&outcome, 99, "failed 1\n", "32-bit");
 }
 
+#[test]
+fn time_calls_of_the_32_bit_interface_are_refused_and_never_tell_the_hosts_time() {
+    const TEST: &str = "time_calls_of_the_32_bit_interface_are_refused_and_never_tell_the_hosts_time";
+    const ENOSYS: &str = "-38";
+    let path = match guest_as("int80", Build::NoPie) {
+        Ok(path) => path,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    let native = run_quietly(Command::new(&path));
+    if !native.status.success() {
+        return skip(TEST, "this kernel has no 32-bit interface");
+    }
+    let answers = |refused: &[&str]| -> String {
+        let answer = |name: &str| match name {
+            "getpid" => "getpid 1\n".to_owned(),
+            _ => format!("{name} {}\n", if refused.contains(&name) { ENOSYS } else { "0" }),
+        };
+        ["getpid", "time", "clock_gettime", "clock_gettime64", "rt_sigprocmask", "nanosleep"].map(answer).concat()
+    };
+    assert_eq!(native.stdout, answers(&[]));
+    let always = ["time", "clock_gettime", "clock_gettime64", "rt_sigprocmask"];
+    assert_eq!(run_quietly(elsewhen(&["--offset", "1h"], &path)).success().stdout, answers(&always));
+    let rated = [&always[..], &["nanosleep"]].concat();
+    assert_eq!(run_quietly(elsewhen(&["--rate", "2"], &path)).success().stdout, answers(&rated));
+}
+
 /// A command as an unprivileged user, with the program that it is to run behind it.
 fn as_nobody(program: &Path) -> Command {
     if !is_root() {
