@@ -12,7 +12,7 @@ pub(crate) fn attach(attach: &Attach, inherited: &[i32]) -> ExitCode {
     let namespace = match &attach.to {
         Some(name) => Namespace::open(name),
         None => match request::of_attach(attach) {
-            Ok(spec) => request::noted(&attach.clocks, Namespace::new(&spec)),
+            Ok(spec) => crate::noted(&attach.clocks, Namespace::new(&spec)),
             Err(error) => return fail(&error.to_string()),
         },
     };

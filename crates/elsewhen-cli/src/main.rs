@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Sub::Run(run) => match request::of_run(&run) {
-            Ok(spec) => front::run(request::noted(&run.clocks, Namespace::new(&spec)), &run.command, &inherited),
+            Ok(spec) => front::run(noted(&run.clocks, Namespace::new(&spec)), &run.command, &inherited),
             Err(error) => fail(&error.to_string()),
         },
         Sub::Faketime(faketime) => match request::of_faketime(&faketime) {
@@ -86,6 +86,16 @@ fn print(text: &[u8]) -> ExitCode {
 fn fail(message: &str) -> ExitCode {
     eprintln!("elsewhen: {message}");
     ExitCode::from(FAILURE)
+}
+
+/// Passes on what came of a request, and tells whoever has moved BOOTTIME by name that the files of `/proc` do not follow it.
+fn noted<T>(asked: &args::Clocks, outcome: elsewhen::Result<T>) -> elsewhen::Result<T> {
+    const NOTE_PROC: &str =
+        "boottime is moved, but /proc/uptime, btime of /proc/stat and start times in /proc/PID/stat stay the host's";
+    if outcome.is_ok() && !asked.quiet && request::names_boottime(asked) {
+        eprintln!("elsewhen: note: {NOTE_PROC} (--quiet omits this)");
+    }
+    outcome
 }
 
 /// The first line of what clap says, in our style.

@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// `elsewhen create`
 pub(crate) fn create(create: &Create) -> ExitCode {
     match request::of_create(create) {
-        Ok(spec) => done(request::noted(&create.clocks, Namespace::new(&spec))),
+        Ok(spec) => done(crate::noted(&create.clocks, Namespace::new(&spec))),
         Err(error) => fail(&error.to_string()),
     }
 }
@@ -34,7 +34,7 @@ pub(crate) fn set(set: &Set) -> ExitCode {
     match request::of_set(set) {
         Ok(spec) => {
             let outcome = open(&set.target).and_then(|namespace| namespace.set(&spec));
-            done(request::noted(&set.clocks, outcome))
+            done(crate::noted(&set.clocks, outcome))
         }
         Err(error) => fail(&error.to_string()),
     }

@@ -110,18 +110,12 @@ fn of_clocks(asked: &args::Clocks) -> Result<(Spec, Clocks, Clocks), Refusal> {
     Ok((spec, positioned, paced))
 }
 
-/// Passes on what came of a request, and tells whoever has moved BOOTTIME by name that the files of `/proc` do not follow it.
-pub(crate) fn noted<T>(asked: &args::Clocks, outcome: elsewhen::Result<T>) -> elsewhen::Result<T> {
+/// Whether BOOTTIME is asked for by name.
+pub(crate) fn names_boottime(asked: &args::Clocks) -> bool {
     let named = asked.offset.iter().chain(&asked.rate).filter_map(|text| split_clock(text).ok()?.0);
     let mut clocks = named.chain(asked.freeze.iter().filter_map(|text| Clocks::parse(text).ok()));
-    if outcome.is_ok() && !asked.quiet && clocks.any(|clocks| clocks.contains(Family::Boottime)) {
-        eprintln!("elsewhen: note: {NOTE_PROC} (--quiet omits this)");
-    }
-    outcome
+    clocks.any(|clocks| clocks.contains(Family::Boottime))
 }
-
-const NOTE_PROC: &str =
-    "boottime is moved, but /proc/uptime, btime of /proc/stat and start times in /proc/PID/stat stay the host's";
 
 fn with_abilities(mut spec: Spec, asked: &Abilities) -> Spec {
     if asked.adjustable {

@@ -13,7 +13,7 @@ const NSEC_PER_SEC: i128 = 1_000_000_000;
 const LEAST_NS: i64 = 1_000_000;
 /// Most that the clocks are slewed by: one part in this many.
 const SLEW: i128 = 2_000;
-/// An error from which on `CLOCK_MONOTONIC` steps forward.
+/// An error from which on a clock steps forward.
 const STEP_NS: i128 = 1_000_000;
 /// A change of a clock's distance that cannot be noise: somebody has set it.
 const SET_NS: u64 = 50_000;
@@ -154,23 +154,59 @@ struct Line {
     mult: i128,
     /// From it on.
     next: i128,
+    /// To be added with the next publication.
+    step: i128,
     /// Of the clock that is followed, smoothed.
     pace: i128,
+    /// The observation of that clock by which this was steered last.
+    last: Observation,
+}
+
+/// What a line has found.
+struct Followed {
+    /// How far it was behind, in ns.
+    error_ns: i64,
+    /// By how much it is slewed.
+    slew: i128,
+    stepped: bool,
 }
 
 impl Line {
+    /// The line through an observation, continued to another instant of the counter.
+    fn through(seen: Observation, at: u64, pace: i128, shift: u16) -> Self {
+        let since = i128::from(at.wrapping_sub(seen.cycles).cast_signed());
+        let scaled = (i128::from(seen.ns) << shift) + since * pace;
+        Self { scaled, mult: pace, next: pace, step: 0, pace, last: seen }
+    }
+
+    /// Where it is, by the counter, when it was right at another.
+    fn at(&self, at: u64, cycles: u64) -> i128 {
+        self.scaled + i128::from(cycles.wrapping_sub(at).cast_signed()) * self.mult
+    }
+
     /// Learns the pace from what was seen before and is seen now, and steers so that half of an error is gone after an
-    /// interval. Returns by how much it is slewed.
-    fn steer(&mut self, error: i128, before: Observation, seen: Observation, shift: u16, interval: i128) -> i128 {
-        let cycles = i128::from(seen.cycles.wrapping_sub(before.cycles).cast_signed());
-        if cycles > 0 && seen.ns.saturating_sub(before.ns) >= LEAST_NS {
-            let measured = (i128::from(seen.ns - before.ns) << shift) / cycles;
+    /// interval, or all of it at once where it is too far behind.
+    fn follow(&mut self, seen: Observation, at: u64, shift: u16, interval: i128) -> Followed {
+        let error = (i128::from(seen.ns) << shift) - self.at(at, seen.cycles);
+        let error_ns = error >> shift;
+        let stepped = error_ns > STEP_NS;
+        let (step, left) = if stepped { (error, 0) } else { (0, error) };
+        let cycles = i128::from(seen.cycles.wrapping_sub(self.last.cycles).cast_signed());
+        if cycles > 0 && seen.ns.saturating_sub(self.last.ns) >= LEAST_NS {
+            let measured = (i128::from(seen.ns - self.last.ns) << shift) / cycles;
             // Slowly: each sample has an error of its own.
             self.pace += (measured - self.pace).clamp(-self.pace / SLEW, self.pace / SLEW) / 16;
         }
-        let slew = (error / 2 / interval.max(1)).clamp(-self.pace / SLEW, self.pace / SLEW);
-        self.next = self.pace + slew;
-        slew
+        let slew = (left / 2 / interval.max(1)).clamp(-self.pace / SLEW, self.pace / SLEW);
+        (self.next, self.step, self.last) = (self.pace + slew, step, seen);
+        let error_ns = i64::try_from(error_ns).unwrap_or(if error_ns < 0 { i64::MIN } else { i64::MAX });
+        Followed { error_ns, slew, stepped }
+    }
+
+    /// Goes on from an instant of the counter.
+    fn turn(&mut self, at: u64, now: u64) {
+        self.scaled = self.at(at, now) + self.step;
+        (self.mult, self.step) = (self.next, 0);
     }
 }
 
@@ -184,11 +220,8 @@ pub struct Timekeeper {
     at: u64,
     monotonic: Line,
     raw: Line,
-    /// To be added with the next publication.
-    step: i128,
     /// REALTIME, BOOTTIME and TAI, from MONOTONIC.
     distances: [i64; 3],
-    last: Sample,
     worst_ns: i64,
 }
 
@@ -213,20 +246,14 @@ impl Timekeeper {
         }
         let patience = i128::from(config.patience_ns.min(LONGEST_NS));
         let at = second.of(Clock::Monotonic).cycles;
-        let scaled_at = |clock, mult: i128| {
-            let seen = second.of(clock);
-            (i128::from(seen.ns) << shift) + i128::from(at.wrapping_sub(seen.cycles).cast_signed()) * mult
-        };
         let mut timekeeper = Self {
             config,
             shift,
             max_cycles: ((patience << shift) / pace) as u64,
             at,
-            monotonic: Line { scaled: scaled_at(Clock::Monotonic, pace), mult: pace, next: pace, pace },
-            raw: Line { scaled: scaled_at(Clock::Raw, raw_pace), mult: raw_pace, next: raw_pace, pace: raw_pace },
-            step: 0,
+            monotonic: Line::through(second.of(Clock::Monotonic), at, pace, shift),
+            raw: Line::through(second.of(Clock::Raw), at, raw_pace, shift),
             distances: [0; 3],
-            last: *second,
             worst_ns: 0,
         };
         timekeeper.distances = timekeeper.measured(second);
@@ -236,31 +263,35 @@ impl Timekeeper {
     /// Compares with the clocks that are followed, and decides how to go on from the next publication on. Observations that
     /// took too long tell nothing.
     pub fn update(&mut self, sample: &Sample) -> Update {
-        let [seen, before] = [sample.of(Clock::Monotonic), self.last.of(Clock::Monotonic)];
-        let cycles = i128::from(seen.cycles.wrapping_sub(before.cycles).cast_signed());
+        let seen = sample.of(Clock::Monotonic);
+        let cycles = i128::from(seen.cycles.wrapping_sub(self.monotonic.last.cycles).cast_signed());
         // Until the next update: as long as it was until this one, and not shorter than has been said.
         let interval =
             ((i128::from(self.config.interval_ns.max(1)) << self.shift) / self.monotonic.pace.max(1)).max(cycles);
-        let mut update = Update { error_ns: 0, slew_ppb: 0, stepped: false, set: false, ignored: !self.is_good(seen) };
-        let (shift, at) = (self.shift, self.at);
-        self.monotonic.next = self.monotonic.pace;
-        if !update.ignored {
-            let error = (i128::from(seen.ns) << shift) - scaled(&self.monotonic, at, seen.cycles);
-            let error_ns = error >> shift;
-            update.stepped = error_ns > STEP_NS;
-            self.step = if update.stepped { error } else { 0 };
-            let left = if update.stepped { 0 } else { error };
-            let slew = self.monotonic.steer(left, before, seen, shift, interval);
-            update.slew_ppb = (slew * NSEC_PER_SEC / self.monotonic.pace.max(1)) as i64;
-            update.error_ns = i64::try_from(error_ns).unwrap_or(if error_ns < 0 { i64::MIN } else { i64::MAX });
-            self.last.clocks[Clock::Monotonic as usize] = seen;
-            if !update.stepped {
-                self.worst_ns = self.worst_ns.max(update.error_ns.saturating_abs());
-            }
+        let mut update = Update { error_ns: 0, slew_ppb: 0, stepped: false, set: false, ignored: true };
+        if let Some(followed) = self.follow(sample, Clock::Monotonic, interval) {
+            update.slew_ppb = (followed.slew * NSEC_PER_SEC / self.monotonic.pace.max(1)) as i64;
+            (update.error_ns, update.stepped, update.ignored) = (followed.error_ns, followed.stepped, false);
             update.set = self.follow_distances(sample);
         }
-        self.follow_raw(sample.of(Clock::Raw), interval);
+        self.follow(sample, Clock::Raw, interval);
         update
+    }
+
+    /// Has a line follow its clock. `None` where nothing was learnt: then it goes on at its pace.
+    fn follow(&mut self, sample: &Sample, clock: Clock, interval: i128) -> Option<Followed> {
+        let seen = sample.of(clock);
+        let is_good = self.is_good(seen);
+        let line = if clock == Clock::Raw { &mut self.raw } else { &mut self.monotonic };
+        if !is_good {
+            line.next = line.pace;
+            return None;
+        }
+        let followed = line.follow(seen, self.at, self.shift, interval);
+        if !followed.stepped {
+            self.worst_ns = self.worst_ns.max(followed.error_ns.saturating_abs());
+        }
+        Some(followed)
     }
 
     /// Writes what is known to pages, which get the same instant. Nobody else writes them.
@@ -275,12 +306,10 @@ impl Timekeeper {
         // No reader finds the page as it was and the counter later than this.
         fence(Ordering::SeqCst);
         let now = counter();
-        self.monotonic.scaled = scaled(&self.monotonic, self.at, now) + self.step;
-        self.raw.scaled = scaled(&self.raw, self.at, now);
-        (self.at, self.step) = (now, 0);
         for line in [&mut self.monotonic, &mut self.raw] {
-            line.mult = line.next;
+            line.turn(self.at, now);
         }
+        self.at = now;
         for page in pages {
             self.write(page);
         }
@@ -312,20 +341,6 @@ impl Timekeeper {
     fn is_good(&self, seen: Observation) -> bool {
         let widest = (i128::from(self.config.widest_ns) << self.shift) / self.monotonic.pace.max(1);
         i128::from(seen.width) <= widest
-    }
-
-    fn follow_raw(&mut self, seen: Observation, interval: i128) {
-        self.raw.next = self.raw.pace;
-        if !self.is_good(seen) {
-            return;
-        }
-        let before = self.last.of(Clock::Raw);
-        let error = (i128::from(seen.ns) << self.shift) - scaled(&self.raw, self.at, seen.cycles);
-        self.raw.steer(error, before, seen, self.shift, interval);
-        self.last.clocks[Clock::Raw as usize] = seen;
-        if error >> self.shift <= STEP_NS {
-            self.worst_ns = self.worst_ns.max(i64::try_from(error.abs() >> self.shift).unwrap_or(i64::MAX));
-        }
     }
 
     /// Follows the clocks that keep their distance from MONOTONIC; whether one of them has been set.
@@ -389,11 +404,6 @@ impl Timekeeper {
     }
 }
 
-/// Where a line is, by the counter, when it was right at another.
-fn scaled(line: &Line, at: u64, cycles: u64) -> i128 {
-    line.scaled + i128::from(cycles.wrapping_sub(at).cast_signed()) * line.mult
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,12 +418,20 @@ mod tests {
         fast_ppm: Cell<i64>,
         monotonic: Cell<f64>,
         realtime: Cell<i64>,
+        /// How far RAW is ahead of the counter.
+        raw: Cell<i64>,
     }
 
     impl World {
         fn new() -> Self {
             let (cycles, monotonic) = (Cell::new(1 << 40), Cell::new(5e12));
-            Self { cycles, fast_ppm: Cell::new(0), monotonic, realtime: Cell::new(1_700_000_000_000_000_000) }
+            Self {
+                cycles,
+                fast_ppm: Cell::new(0),
+                monotonic,
+                realtime: Cell::new(1_700_000_000_000_000_000),
+                raw: Cell::new(0),
+            }
         }
 
         fn pass(&self, ns: u64) {
@@ -425,7 +443,7 @@ mod tests {
             Sample::take(
                 || self.cycles.get(),
                 |clock| match clock {
-                    Clock::Raw => (self.cycles.get() / 2) as i64,
+                    Clock::Raw => self.raw.get() + (self.cycles.get() / 2) as i64,
                     Clock::Monotonic => self.monotonic.get() as i64,
                     Clock::Realtime => self.realtime.get() + self.monotonic.get() as i64,
                     Clock::Boottime => 77_000_000_000 + self.monotonic.get() as i64,
@@ -516,9 +534,13 @@ mod tests {
         let mut keeper = world.keeper();
         // The counter stood still, as in a machine that was suspended.
         world.monotonic.set(world.monotonic.get() + 3e9);
+        world.raw.set(3_000_000_000);
         assert!(keeper.update(&world.sample()).stepped);
         keeper.publish(&[&page], || world.cycles.get());
-        assert!((world.read(&page, Clock::Monotonic) - world.monotonic.get() as i64).abs() < 10);
+        for clock in Clock::ALL {
+            let distance = world.read(&page, clock) - world.sample().of(clock).ns;
+            assert!(distance.abs() < 10, "{clock:?}: {distance}");
+        }
     }
 
     #[test]
