@@ -78,9 +78,9 @@ pub fn membership(pid: u32) -> Result<Membership> {
 ///
 /// # Errors
 /// Where it is gone, or its memory may not be read.
-pub fn is_redirected(entrance: &Entrance, pid: u32) -> Result<bool> {
+pub fn leads_to_image(entrance: &Entrance, pid: u32) -> Result<bool> {
     let memory = RemoteMemory::open(Tid(pid))?;
-    Ok(entrance.patch().is_redirected(&memory, AuxVector::vdso_of(Tid(pid))?))
+    Ok(entrance.patch().leads_to_image(&memory, AuxVector::vdso_of(Tid(pid))?))
 }
 
 /// What the state of a process says of its namespace; `None` where it has none.
@@ -354,7 +354,7 @@ pub fn check_kind(pid: u32) -> Result<()> {
 fn check_filters(pid: u32) -> Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
     let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
-    if mode.is_some_and(|mode| mode != "0") && !crate::probe::is_redirected(Tid(pid))? {
+    if mode.is_some_and(|mode| mode != "0") && !crate::probe::is_patched(Tid(pid))? {
         return Err(Error::refused(format!(
             "process {pid} has a seccomp filter, which may forbid what entering it takes; start it with `elsewhen run`"
         )));

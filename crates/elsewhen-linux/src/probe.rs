@@ -60,11 +60,11 @@ pub fn page_of(tid: Tid) -> Result<Option<Vec<u8>>> {
     Ok((mapped && page.starts_with(&PAGE_MAGIC.to_le_bytes())).then_some(page))
 }
 
-/// Whether a process's vDSO has been redirected.
+/// Whether something has been added to a process's vDSO: it is or was a member.
 ///
 /// # Errors
 /// Where its memory may not be read, or it is gone.
-pub fn is_redirected(tid: Tid) -> Result<bool> {
+pub fn is_patched(tid: Tid) -> Result<bool> {
     let Some(vdso) = AuxVector::of(tid)?.vdso else { return Ok(false) };
     let mut image = vec![0; 2 * PAGE_SIZE];
     RemoteMemory::open(tid)?.read(vdso, &mut image)?;

@@ -280,7 +280,7 @@ impl Patch {
     }
 
     /// Whether the entries of a process lead to the image.
-    pub(crate) fn is_redirected(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> bool {
+    pub(crate) fn leads_to_image(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> bool {
         let mut found = vec![0; self.entries.bytes.len()];
         memory.read(vdso.plus(self.entries.offset as u64), &mut found).is_ok() && found == self.entries.bytes
     }

@@ -13,9 +13,9 @@
 //! ```
 //!
 //! The second jump is for those that arrive at the `syscall` itself: the kernel, which restarts a call there.
-//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx and, where the number
-//! can be any, in r11 that of a `syscall` of its own, for calls that are none of ours. Where the compiler has put the loading of the second
-//! argument between the two, that is the instruction, as the start of threads has it:
+//! The stub executes the first instruction and enters the gate, with the address behind the site in rcx and, where the
+//! number can be any, in r11 that of a `syscall` of its own, for calls that are none of ours. Where the compiler has put
+//! the loading of the second argument between the two, that is the instruction, as the start of threads has it:
 //!
 //! ```text
 //! mov eax, 14               stays

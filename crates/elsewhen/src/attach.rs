@@ -111,7 +111,7 @@ pub(crate) fn detach(pid: u32) -> Result<()> {
     match attach::membership(pid)? {
         Membership::Member => {}
         // Its clocks are the host's; what is left is to give it its code back.
-        Membership::Left if attach::is_redirected(&entrance, pid)? => {
+        Membership::Left if attach::leads_to_image(&entrance, pid)? => {
             return attach::switch(&entrance, pid, Destination::HOST).map_err(Error::from);
         }
         Membership::Left => return Err(Error::refused(format!("process {pid} has left its namespace already"))),

@@ -241,7 +241,7 @@ pub fn examine_process(pid: u32) -> Result<Vec<Finding>> {
     };
     let name = crate::attach::name_in(&snapshot);
     let name = if name.is_empty() { "without a name".to_owned() } else { format!("{name:?}") };
-    let mut findings = vec![if probe::is_redirected(tid)? {
+    let mut findings = vec![if probe::is_patched(tid)? {
         finding(Verdict::Works, &subject, format!("in the namespace {name}"))
     } else {
         finding(
