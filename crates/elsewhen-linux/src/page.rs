@@ -211,6 +211,7 @@ impl PageFile {
 /// A line of `/proc/PID/maps`, in part.
 pub(crate) struct Mapping<'a> {
     pub(crate) start: u64,
+    pub(crate) end: u64,
     pub(crate) device: &'a str,
     pub(crate) inode: u64,
 }
@@ -218,9 +219,10 @@ pub(crate) struct Mapping<'a> {
 impl<'a> Mapping<'a> {
     pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
-        let (start, _) = words.next()?.split_once('-')?;
+        let (start, end) = words.next()?.split_once('-')?;
         let (device, inode) = (words.nth(2)?, words.next()?);
-        Some(Self { start: u64::from_str_radix(start, 16).ok()?, device, inode: inode.parse().ok()? })
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        Some(Self { start: number(start)?, end: number(end)?, device, inode: inode.parse().ok()? })
     }
 }
 

@@ -8,11 +8,11 @@
 //! The patched pages are private copies: no other process sees them, and non-members run the kernel's own.
 
 use crate::attach_stub;
-use crate::error::{Error, Result};
-use crate::page::IMAGE_ADDRESS;
+use crate::error::{Error, Result, Step};
+use crate::page::{IMAGE_ADDRESS, Mapping};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
-use elsewhen_vdso::elf::{self, Elf64, PT_LOAD};
+use elsewhen_vdso::elf::{self, Elf64};
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
@@ -98,15 +98,20 @@ impl HostVdso {
             ));
         };
         let memory = RemoteMemory::open(tid)?;
-        let mut head = vec![0; 4096];
-        memory.read(at, &mut head)?;
-        let size = Elf64::new(&head)
-            .and_then(|elf| elf.segments().find(|segment| segment.kind == PT_LOAD))
-            .map(|load| load.mem_size.next_multiple_of(4096))
+        // Not by its segment: the section headers lie behind that, on some kernels in a page of their own.
+        let maps = std::fs::read_to_string("/proc/self/maps").step(|| "look at this process's mappings".into())?;
+        let size = maps
+            .lines()
+            .filter_map(Mapping::parse)
+            .find(|mapping| mapping.start == at.0)
+            .map(|mapping| mapping.end - mapping.start)
             .filter(|size| *size <= 0x10_0000)
-            .ok_or_else(|| Error::refused("this kernel's vDSO is not a 64-bit ELF image"))?;
+            .ok_or_else(|| Error::refused("this process's vDSO is not where the kernel says"))?;
         let mut bytes = vec![0; size as usize];
         memory.read(at, &mut bytes)?;
+        if Elf64::new(&bytes).is_none() {
+            return Err(Error::refused("this kernel's vDSO is not a 64-bit ELF image"));
+        }
         if bytes.windows(8).any(|window| window == MARK.to_le_bytes()) {
             return Err(Error::refused("this process is itself in a time namespace"));
         }
