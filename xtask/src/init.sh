@@ -8,12 +8,13 @@ stop() {
   poweroff -f
 }
 
-# Whatever becomes of the host's side, the machine does not outlive its bound.
-(sleep @BOUND@ && poweroff -f) &
-
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+
+# Whatever becomes of the host's side, the machine does not outlive its bound.
+(sleep @BOUND@ && poweroff -f) &
+
 for module in /modules/*; do
   insmod "$module" || stop "a module cannot be loaded"
 done

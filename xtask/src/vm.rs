@@ -27,6 +27,7 @@ pub(crate) fn run(vm: &Vm) -> Result<u8, String> {
     let workspace = workspace()?;
     let qemu = tools::path("qemu-system-x86_64", "qemu-system-x86")?;
     let busybox = busybox()?;
+    let kernel = Kernel::get(&vm.kernel, &workspace.target.join("vm"))?;
     let script = match &vm.command {
         Some(command) => {
             tools::run(cargo().args(["build", "--quiet", "--package", "elsewhen-cli"]).current_dir(&workspace.root))?;
@@ -38,7 +39,6 @@ pub(crate) fn run(vm: &Vm) -> Result<u8, String> {
             words.map(quoted).collect::<Result<Vec<_>, _>>()?.join(" ")
         }
     };
-    let kernel = Kernel::get(&vm.kernel, &workspace.target.join("vm"))?;
 
     let mut files = Archive::new();
     for folder in ["bin", "modules", "proc", "sys", "dev", "host", "memory", "root"] {
@@ -87,7 +87,14 @@ fn cargo() -> Command {
 
 /// Builds the behaviour tests, and says where they are.
 fn test_binary(root: &Path) -> Result<PathBuf, String> {
-    let build = ["test", "--no-run", "--package=elsewhen-cli", "--test=it", "--message-format=json-render-diagnostics"];
+    let build = [
+        "test",
+        "--no-run",
+        "--quiet",
+        "--package=elsewhen-cli",
+        "--test=it",
+        "--message-format=json-render-diagnostics",
+    ];
     let messages = tools::output(cargo().args(build).current_dir(root))?;
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut tests =
