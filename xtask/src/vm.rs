@@ -7,14 +7,11 @@ use crate::initramfs::Archive;
 use crate::kernel::Kernel;
 use crate::machine::{self, Machine};
 use crate::{Arch, Vm, tools};
-use elsewhen_image::elf::Elf64;
+use elsewhen_image::elf::{Elf64, PT_INTERP};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// `PT_INTERP`.
-const PT_INTERP: u32 = 3;
 
 /// The first process of the machine: reaches the host's files, and lets the script run among them.
 const INIT: &str = include_str!("init.sh");
