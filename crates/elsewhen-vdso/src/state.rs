@@ -262,24 +262,15 @@ impl State {
 
     /// Whether a thread blocks `SIGSYS`, as the program sees it.
     pub fn is_blocked(&self, thread: impl FnOnce() -> u64) -> bool {
-        let mut taken = self.blocked_count.load(Ordering::Relaxed);
-        if taken == 0 {
+        if self.blocked_count.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let thread = thread();
-        for place in &self.blocked {
-            let found = place.load(Ordering::Relaxed);
-            if found == thread {
-                return true;
-            }
-            // Few places are taken, and the first ones: those of threads that have ended are used again with their
-            // thread-local storage.
-            taken -= u32::from(found != 0);
-            if taken == 0 {
-                return false;
-            }
-        }
-        false
+        // What other threads do to the table meanwhile must not hide this one's place: its slot is the only number that
+        // may be gone by, since a thread counts itself there.
+        let slot = self.blocked_slots.get(Self::blocked_slot(thread));
+        slot.is_none_or(|slot| slot.load(Ordering::Relaxed) != 0)
+            && self.blocked.iter().any(|place| place.load(Ordering::Relaxed) == thread)
     }
 
     /// Remembers whether a thread blocks `SIGSYS`. Where the table is full, a thread that does is forgotten.

@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { AT_MINSIGSTKSZ_ = 51 };
+
 /* As in linux/futex.h, which not every compiler finds. */
 enum { FUTEX_WAIT_BITSET = 9, FUTEX_PRIVATE_FLAG = 128, FUTEX_CLOCK_REALTIME = 256 };
 #define FUTEX_BITSET_MATCH_ANY 0xffffffff
@@ -1532,7 +1534,9 @@ static void thread_small_stack(void)
 {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    long size = PTHREAD_STACK_MIN;
+    /* A signal's frame is larger than the smallest stack where the processor has large registers. */
+    long size = PTHREAD_STACK_MIN, frame = getauxval(AT_MINSIGSTKSZ_);
+    size = size > frame ? size : frame;
     say("size %d", pthread_attr_setstacksize(&attributes, size));
     for (int each = 0; each < 3; each++) {
         pthread_t thread;
@@ -1633,7 +1637,6 @@ static void stack_8k(void)
 /* As the kernel tells, which sysconf does not in every libc. */
 static long minimal_stack(void)
 {
-    enum { AT_MINSIGSTKSZ_ = 51 };
     long minimal = getauxval(AT_MINSIGSTKSZ_);
     return minimal < MINSIGSTKSZ ? MINSIGSTKSZ : minimal;
 }
