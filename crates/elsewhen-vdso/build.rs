@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// The functions of the image that the host side sends threads to, as `hooks.rs` names them.
-const HOOKS: [&str; 7] = [
+const HOOKS: [&str; 12] = [
     "elsewhen_clock_gettime",
     "elsewhen_gettimeofday",
     "elsewhen_time",
@@ -14,6 +14,11 @@ const HOOKS: [&str; 7] = [
     "elsewhen_boot",
     "elsewhen_site",
     "elsewhen_remote",
+    "elsewhen_clock_gettime64_32",
+    "elsewhen_clock_gettime_32",
+    "elsewhen_gettimeofday_32",
+    "elsewhen_time_32",
+    "elsewhen_clock_getres_32",
 ];
 
 fn main() {

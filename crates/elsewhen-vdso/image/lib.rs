@@ -40,6 +40,7 @@ mod files;
 mod gate;
 mod host;
 mod read;
+mod reads32;
 mod remote;
 mod setting;
 mod signals;

@@ -141,7 +141,7 @@ pub struct RawClockId(pub i32);
 
 /// Place of each id's timeline in the page, four bits an id, 15 for ids that pass through. Built from the
 /// two closed sets above, so there is no second list to keep in step.
-const PLACES: u64 = {
+pub(crate) const PLACES: u64 = {
     let mut places = u64::MAX;
     let mut i = 0;
     while i < ClockId::ALL.len() {

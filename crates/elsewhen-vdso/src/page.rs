@@ -32,6 +32,19 @@ pub const COUNTER_AT: usize = core::mem::offset_of!(TimensPage, offsets) + core:
 /// In place of an offset's nanoseconds: the clock needs its [`Pivot`].
 pub const AFFINE: u32 = u32::MAX;
 
+/// Offsets for code that cannot use the types: of the first copy of the offsets, in bytes.
+pub(crate) const OFFSETS_AT: usize = core::mem::offset_of!(TimensPage, offsets);
+/// Bytes of one copy.
+pub(crate) const COPY_LEN: usize = core::mem::size_of::<Offsets>();
+/// In a copy, of the nanoseconds.
+pub(crate) const NSEC_AT: usize = core::mem::offset_of!(Offsets, nsec);
+/// In a copy, of the seconds.
+pub(crate) const SEC_AT: usize = core::mem::offset_of!(Offsets, sec);
+/// Of the first copy of the pivots.
+pub(crate) const PIVOTS_AT: usize = core::mem::offset_of!(TimensPage, pivots);
+/// Bytes of one copy of them.
+pub(crate) const PIVOTS_LEN: usize = core::mem::size_of::<[SharedPivot; TIMELINES]>();
+
 /// What identifies a page; written once, before the first member maps it.
 #[repr(C, align(64))]
 #[derive(Debug)]
