@@ -11,107 +11,13 @@
 
 use crate::page::{IMAGE_ADDRESS, image_len};
 use crate::seccomp::{ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, STUB_PASS, X32_BIT};
-use elsewhen_vdso::surface::{Action, Need, ROWS, Reach, Row, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
+use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
+use elsewhen_vdso::surface32::{CANCELS, ROWS32, Row32};
 
 const I386_EXECVE: u32 = 11;
 const I386_EXECVEAT: u32 = 358;
 const X32_EXECVE: u32 = X32_BIT | 520;
 const X32_EXECVEAT: u32 = X32_BIT | 545;
-
-/// The calls of the 32-bit interface that a namespace would have to translate, or that take `SIGSYS` from a thread, and when.
-/// 64-bit programs can make them (`int 0x80`), and nothing here translates them: they are refused, as by a kernel
-/// without that interface. Numbers are those of `arch/x86/entry/syscalls/syscall_32.tbl`.
-const I386_REFUSED: &[(u32, Need)] = {
-    use Need::{Any, Boottime, Files, Monotonic, Rate};
-    &[
-        (13, Any),       // time
-        (18, Files),     // oldstat
-        (25, Any),       // stime
-        (27, Rate),      // alarm
-        (28, Files),     // oldfstat
-        (30, Files),     // utime
-        (43, Monotonic), // times
-        (48, Any),       // signal
-        (67, Any),       // sigaction
-        (69, Any),       // ssetmask
-        (72, Any),       // sigsuspend
-        (78, Any),       // gettimeofday
-        (79, Any),       // settimeofday
-        (82, Rate),      // select
-        (84, Files),     // oldlstat
-        (102, Rate),     // socketcall
-        (104, Rate),     // setitimer
-        (105, Rate),     // getitimer
-        (106, Files),    // stat
-        (107, Files),    // lstat
-        (108, Files),    // fstat
-        (116, Boottime), // sysinfo
-        (117, Rate),     // ipc
-        (124, Any),      // adjtimex
-        (126, Any),      // sigprocmask
-        (142, Rate),     // _newselect
-        (162, Rate),     // nanosleep
-        (168, Rate),     // poll
-        (174, Any),      // rt_sigaction
-        (175, Any),      // rt_sigprocmask
-        (177, Any),      // rt_sigtimedwait
-        (179, Any),      // rt_sigsuspend
-        (195, Files),    // stat64
-        (196, Files),    // lstat64
-        (197, Files),    // fstat64
-        (240, Any),      // futex
-        (247, Rate),     // io_getevents
-        (256, Rate),     // epoll_wait
-        (259, Any),      // timer_create
-        (260, Any),      // timer_settime
-        (261, Rate),     // timer_gettime
-        (264, Any),      // clock_settime
-        (265, Any),      // clock_gettime
-        (266, Any),      // clock_getres
-        (267, Any),      // clock_nanosleep
-        (271, Files),    // utimes
-        (279, Any),      // mq_timedsend
-        (280, Any),      // mq_timedreceive
-        (299, Files),    // futimesat
-        (300, Files),    // fstatat64
-        (308, Any),      // pselect6
-        (309, Any),      // ppoll
-        (319, Any),      // epoll_pwait
-        (320, Files),    // utimensat
-        (325, Any),      // timerfd_settime
-        (326, Rate),     // timerfd_gettime
-        (337, Rate),     // recvmmsg
-        (343, Any),      // clock_adjtime
-        (365, Rate),     // getsockopt
-        (366, Rate),     // setsockopt
-        (383, Files),    // statx
-        (385, Any),      // io_pgetevents
-        (403, Any),      // clock_gettime64
-        (404, Any),      // clock_settime64
-        (405, Any),      // clock_adjtime64
-        (406, Any),      // clock_getres_time64
-        (407, Any),      // clock_nanosleep_time64
-        (408, Rate),     // timer_gettime64
-        (409, Any),      // timer_settime64
-        (410, Rate),     // timerfd_gettime64
-        (411, Any),      // timerfd_settime64
-        (412, Files),    // utimensat_time64
-        (413, Any),      // pselect6_time64
-        (414, Any),      // ppoll_time64
-        (416, Any),      // io_pgetevents_time64
-        (417, Rate),     // recvmmsg_time64
-        (418, Any),      // mq_timedsend_time64
-        (419, Any),      // mq_timedreceive_time64
-        (420, Rate),     // semtimedop_time64
-        (421, Any),      // rt_sigtimedwait_time64
-        (422, Any),      // futex_time64
-        (425, Any),      // io_uring_setup
-        (435, Any),      // clone3
-        (441, Any),      // epoll_pwait2
-        (449, Any),      // futex_waitv
-        (455, Any),      // futex_wait
-    ]
-};
 
 /// Offsets in `struct seccomp_data`.
 const DATA_NR: u32 = 0;
@@ -160,9 +66,13 @@ impl Filter {
         code.land(i386);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
-        let refused = I386_REFUSED.iter().filter(|(_, need)| reach.is_some_and(|reach| need.holds(reach)));
-        let refused: Vec<_> = refused.map(|(number, _)| (*number, What::Never)).collect();
-        code.select(&refused, reach.unwrap_or(Reach::LEAST));
+        let mut numbers: Vec<(u32, What)> = Vec::new();
+        if let Some(reach) = reach {
+            let rows = ROWS32.iter().filter(|row| row.rules().iter().any(|rule| rule.need.holds(reach)));
+            numbers.extend(rows.map(|row| (row.number, What::Row32(row))));
+            numbers.extend([WAIT_IS_OVER, CANCELS].map(|number| (number, What::Always)));
+        }
+        code.select(&numbers, reach.unwrap_or(Reach::LEAST));
         code.land(x86_64);
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
@@ -210,12 +120,12 @@ impl Filter {
 enum What {
     /// What its row says.
     Row(&'static Row),
+    /// What its row says, of the 32-bit interface.
+    Row32(&'static Row32),
     /// Announced where it sets up thread-local storage.
     ArchPrctl,
     /// Caught, whoever makes it.
     Always,
-    /// Refused, whoever makes it.
-    Never,
 }
 
 /// Instructions as the kernel reads them.
@@ -288,10 +198,10 @@ impl Assembler {
         if let [(number, what)] = *numbers {
             let other = self.jump_unless(JUMP_IF_EQUAL, number);
             match what {
-                What::Row(row) => self.row(row, reach),
+                What::Row(row) => self.rules(row.rules, row.action == Action::Refuse, reach),
+                What::Row32(row) => self.rules(row.rules(), row.is_refused(), reach),
                 What::ArchPrctl => self.arch_prctl(),
                 What::Always => self.emit(RETURN, CATCH),
-                What::Never => self.emit(RETURN, REFUSE),
             }
             self.land(other);
             self.emit(RETURN, ALLOW);
@@ -304,14 +214,14 @@ impl Assembler {
         self.select(high, reach);
     }
 
-    /// Catches a call of the row's number where one of its rules holds.
-    fn row(&mut self, row: &Row, reach: Reach) {
-        for rule in row.rules.iter().filter(|rule| rule.need.holds(reach)) {
+    /// Catches a call where one of the rules for its number holds, or refuses it.
+    fn rules(&mut self, rules: &[Rule], refuses: bool, reach: Reach) {
+        for rule in rules.iter().filter(|rule| rule.need.holds(reach)) {
             let mut misses = Vec::new();
             for test in rule.tests {
                 self.test(*test, reach, &mut misses);
             }
-            self.catch(row);
+            self.catch(refuses);
             self.land_all(misses);
             if rule.tests.is_empty() {
                 return;
@@ -353,8 +263,8 @@ impl Assembler {
     }
 
     /// Catches the call unless the image makes it. What is refused is refused to everyone.
-    fn catch(&mut self, row: &Row) {
-        if row.action == Action::Refuse {
+    fn catch(&mut self, refuses: bool) {
+        if refuses {
             self.emit(RETURN, REFUSE);
             return;
         }
@@ -540,16 +450,34 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_the_32_bit_interface_that_would_need_translation_are_refused() {
-        assert!(I386_REFUSED.is_sorted_by(|one, other| one.0 < other.0));
+    fn calls_of_the_32_bit_interface_are_caught_where_their_equals_are() {
         for reach in reaches() {
             let filter = Filter::new(reach);
+            let native = |number, args: [u64; 6]| verdict(&filter, AUDIT_ARCH_X86_64, number, 0, args);
             for number in (0..1024).filter(|number| ![I386_EXECVE, I386_EXECVEAT].contains(number)) {
-                let row = I386_REFUSED.iter().find(|(refused, _)| *refused == number);
-                let expected = if row.is_some_and(|(_, need)| need.holds(reach)) { REFUSE } else { ALLOW };
+                let row = ROWS32.iter().find(|row| row.number == number);
+                for args in
+                    [[0; 6], [1; 6], [0, 9, 1, 1, 1, 1], [0, 0x109, 0, 1, 1, 0], [14; 6], [4; 6], [1, 20, 20, 1, 1, 1]]
+                {
+                    let found = |ip| verdict(&filter, AUDIT_ARCH_I386, number, ip, args);
+                    let Some(row) = row else {
+                        assert_eq!(found(0), ALLOW, "call {number}");
+                        continue;
+                    };
+                    if row.is_refused() {
+                        assert_eq!(found(0), found(IMAGE_ADDRESS));
+                        assert!([ALLOW, REFUSE].contains(&found(0)), "{}", row.name);
+                    } else {
+                        assert_eq!(found(IMAGE_ADDRESS), ALLOW, "{}", row.name);
+                        if std::ptr::eq(row.rules(), row.row().rules) {
+                            assert_eq!(found(0), native(row.native, args), "{} with {args:?} for {reach:?}", row.name);
+                        }
+                    }
+                }
+            }
+            for number in [WAIT_IS_OVER, CANCELS] {
                 for ip in [0, IMAGE_ADDRESS] {
-                    let found = verdict(&filter, AUDIT_ARCH_I386, number, ip, [1; 6]);
-                    assert_eq!(found, expected, "call {number} for {reach:?}");
+                    assert_eq!(verdict(&filter, AUDIT_ARCH_I386, number, ip, [0; 6]), CATCH);
                 }
             }
         }

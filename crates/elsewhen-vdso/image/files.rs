@@ -56,6 +56,18 @@ pub(crate) fn after_stat(frame: &Frame, argument: u8) {
     }
 }
 
+/// After `stat(2)` and its like of a 32-bit program: the stamps are pairs of 32-bit words, in a row from an address.
+#[inline(never)]
+pub(crate) fn after_stat_32(address: u64) {
+    let pivot = stamps();
+    for at in [address, address + 8, address + 16] {
+        let mut word = [opaque(0)];
+        user::reread(at, &mut word);
+        let split = shown(&pivot, word[0] as u32 as i32 as u64, word[0] >> 32);
+        user::rewrite(at, &[split.sec as u32 as u64 | u64::from(split.nsec) << 32]);
+    }
+}
+
 /// After `statx(2)`: the stamps that the kernel says it has filled in.
 #[inline(never)]
 pub(crate) fn after_statx(frame: &Frame) {

@@ -13,7 +13,8 @@
 use crate::dispatch;
 use crate::host::{in_image, opaque, state, syscall};
 use crate::clock::ClockId;
-use crate::signals::{SET_SIZE, SIGSYS};
+use crate::gate32::{self, Wait32};
+use crate::signals::{Context, SET_SIZE, SIGSYS};
 use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
 use crate::surface::{Action, Reach, action, catches};
 use crate::user;
@@ -69,6 +70,18 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Other arguments.
+    pub(crate) fn set(&mut self, index: u8, value: u64) {
+        match index {
+            0 => self.rdi = value,
+            1 => self.rsi = value,
+            2 => self.rdx = value,
+            3 => self.r10 = value,
+            4 => self.r8 = value,
+            _ => self.r9 = value,
+        }
+    }
+
     /// An argument, counted from 0.
     #[inline(always)]
     pub(crate) const fn get(&self, index: u8) -> u64 {
@@ -318,6 +331,8 @@ global_asm!(
     "push rdi",
     "push rsi",
     "push rdx",
+    "cmp word ptr [rdx + {segments}], {cs_32}",
+    "je 14f",
     "call {on_sigsys}",
     "mov rcx, rdx",
     "pop rdx",
@@ -333,6 +348,17 @@ global_asm!(
     "sub rsp, 8",
     "call {after_sigsys}",
     "add rsp, 8",
+    "ret",
+    // 32-bit code has been interrupted: there must be room here that stays untouched until the kernel has given that its
+    // registers back, since it may wait there afterwards.
+    "14:",
+    "sub rsp, {room}",
+    "mov rcx, rsp",
+    "call {on_sigsys}",
+    "add rsp, {room}",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
     "ret",
     ".size elsewhen_sigsys, . - elsewhen_sigsys",
     // The handler of the signals that cancel threads: they look at where the thread was.
@@ -381,6 +407,9 @@ global_asm!(
     finish = sym dispatch::finish,
     by_handler = const offset_of!(Frame, by_handler),
     wait_is_over = const WAIT_IS_OVER,
+    segments = const offset_of!(Context, registers) + offset_of!(Registers, segments),
+    cs_32 = const USER_CS_32,
+    room = const size_of::<Wait32>(),
     on_sigsys = sym crate::signals::on_sigsys,
     after_sigsys = sym crate::signals::after_sigsys,
     on_cancel = sym crate::signals::on_cancel,
@@ -398,6 +427,7 @@ macro_rules! label {
         address as u64
     }};
 }
+pub(crate) use label;
 
 /// The addresses that the host or the kernel is told.
 pub(crate) fn sigsys_handler() -> u64 {
@@ -422,7 +452,7 @@ pub(crate) fn entry() -> u64 {
 /// The registers that the kernel saved in a signal's frame: `gregs` of `ucontext_t`, from its 40th byte.
 #[repr(C)]
 pub(crate) struct Registers {
-    r8: u64,
+    pub(crate) r8: u64,
     r9: u64,
     r10: u64,
     r11: u64,
@@ -430,16 +460,28 @@ pub(crate) struct Registers {
     r13: u64,
     r14: u64,
     r15: u64,
-    rdi: u64,
-    rsi: u64,
-    rbp: u64,
-    rbx: u64,
-    rdx: u64,
+    pub(crate) rdi: u64,
+    pub(crate) rsi: u64,
+    pub(crate) rbp: u64,
+    pub(crate) rbx: u64,
+    pub(crate) rdx: u64,
     pub(crate) rax: u64,
-    rcx: u64,
+    pub(crate) rcx: u64,
     pub(crate) rsp: u64,
     pub(crate) rip: u64,
-    flags: u64,
+    pub(crate) flags: u64,
+    /// CS in the low 16 bits, then GS, FS and SS.
+    segments: u64,
+}
+
+/// `__USER32_CS`.
+const USER_CS_32: u16 = 0x23;
+
+impl Registers {
+    /// Whether this was 32-bit code.
+    pub(crate) const fn is_32_bit(&self) -> bool {
+        self.segments as u16 == USER_CS_32
+    }
 }
 
 /// Sends a thread that the filter caught through the gate.
@@ -545,6 +587,9 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
 /// Gives a thread whose call in the gate was caught by another filter its own registers back, as if its own call had
 /// been. Returns the address behind that.
 pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
+    if registers.is_32_bit() {
+        return gate32::disown(registers);
+    }
     if registers.rip != label!("elsewhen_gate_made") {
         return None;
     }
@@ -557,22 +602,36 @@ pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
     Some(frame.return_address)
 }
 
+/// The frame of a thread that a signal found in the gate's own call, before it or right behind it.
+fn waiting(registers: &Registers) -> Option<&Frame> {
+    if registers.is_32_bit() {
+        return gate32::waiting(registers);
+    }
+    if registers.rip != label!("elsewhen_gate_made") && registers.rip != label!("elsewhen_gate_syscall") {
+        return None;
+    }
+    let frame = (registers.rbp - RECORD as u64) as *const Frame;
+    // SAFETY: in its own call the gate's frame record is in rbp.
+    Some(unsafe { &*frame })
+}
+
 /// What the mask of the wait that a signal found says about `SIGSYS`.
 pub(crate) fn mask(registers: &Registers) -> Mask {
-    if registers.rip == label!("elsewhen_gate_made") || registers.rip == label!("elsewhen_gate_syscall") {
-        let frame = (registers.rbp - RECORD as u64) as *const Frame;
-        // SAFETY: in its own call the gate's frame record is in rbp.
-        return unsafe { (*frame).mask };
+    match waiting(registers) {
+        Some(frame) => frame.mask,
+        None => Mask::Silent,
     }
-    Mask::Silent
 }
 
 /// What a signal found of a thread in the gate's own call: makes it translate again.
 pub(crate) fn translate_again(registers: &mut Registers) {
-    const EINTR: i64 = -4;
-    let made = label!("elsewhen_gate_made");
-    let interrupted = registers.rip == made && registers.rax as i64 == EINTR;
-    if interrupted || registers.rip == label!("elsewhen_gate_syscall") {
+    const EINTR: i32 = -4;
+    let (syscall, made) = match registers.is_32_bit() {
+        true => gate32::places(),
+        false => (label!("elsewhen_gate_syscall"), label!("elsewhen_gate_made")),
+    };
+    let interrupted = registers.rip == made && registers.rax as i32 == EINTR;
+    if interrupted || registers.rip == syscall {
         registers.rip = made;
         registers.rax = AGAIN as u64;
     }
@@ -580,13 +639,10 @@ pub(crate) fn translate_again(registers: &mut Registers) {
 
 /// As [`translate_again`], but for a wait for signals, which is to end.
 pub(crate) fn translate_again_unless_waited(registers: &mut Registers) {
-    if registers.rip == label!("elsewhen_gate_made") || registers.rip == label!("elsewhen_gate_syscall") {
-        let frame = (registers.rbp - RECORD as u64) as *const Frame;
-        // SAFETY: in its own call the gate's frame record is in rbp.
-        let number = unsafe { (*frame).number } as u32;
-        if !matches!(action(number), Some(Action::RtSigtimedwait)) {
-            translate_again(registers);
-        }
+    if let Some(frame) = waiting(registers)
+        && !matches!(action(frame.number as u32), Some(Action::RtSigtimedwait))
+    {
+        translate_again(registers);
     }
 }
 
@@ -675,7 +731,7 @@ unsafe fn find(registers: &Registers) -> Option<u64> {
 impl Frame {
     /// Takes a thread's registers, as the gate does.
     #[inline(never)]
-    fn fill(&mut self, registers: &Registers, number: u64) {
+    pub(crate) fn fill(&mut self, registers: &Registers, number: u64) {
         self.r15 = opaque(registers.r15);
         self.r14 = opaque(registers.r14);
         self.r13 = opaque(registers.r13);
@@ -701,7 +757,7 @@ impl Frame {
     }
 
     /// Makes the call that has been prepared.
-    fn make_call(&mut self) {
+    pub(crate) fn make_call(&mut self) {
         let args = [1, 2, 3, 4, 5, 6].map(|at| self.call[at] as usize);
         // SAFETY: the caller's call, with pointers of the caller's or to the scratch.
         self.result = unsafe { syscall(self.call[0] as i64, args) };

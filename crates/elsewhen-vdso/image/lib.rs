@@ -27,6 +27,8 @@ mod state;
 #[path = "../src/surface.rs"]
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod surface;
+#[path = "../src/surface32.rs"]
+mod surface32;
 #[path = "../src/sync.rs"]
 mod sync;
 #[path = "../src/transform.rs"]
@@ -38,6 +40,8 @@ mod confine;
 mod dispatch;
 mod files;
 mod gate;
+mod gate32;
+mod calls32;
 mod host;
 mod read;
 mod reads32;

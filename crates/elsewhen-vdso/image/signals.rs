@@ -10,6 +10,7 @@
 
 use crate::dispatch::VSYSCALL;
 use crate::gate::{self, Frame, Mask, Next, Registers};
+use crate::gate32::{self, Wait32};
 use crate::host::{in_image, opaque, state, syscall};
 use crate::state::{Boot, SigAction};
 use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK, WAKE_TIMERS_MARK};
@@ -25,22 +26,23 @@ const SYS_ARCH_PRCTL: i64 = 158;
 const SYS_GETTID: i64 = 186;
 const SYS_RT_TGSIGQUEUEINFO: i64 = 297;
 const ARCH_GET_FS: usize = 0x1003;
+const ARCH_GET_GS: usize = 0x1004;
 
 pub(crate) const SIGSYS: u64 = 31;
 /// The signals with which libcs cancel threads.
-const CANCEL: [u64; 2] = [32, 33];
+pub(crate) const CANCEL: [u64; 2] = [32, 33];
 const SIG_DFL: u64 = 0;
-const SIG_IGN: u64 = 1;
-const SA_SIGINFO: u64 = 4;
+pub(crate) const SIG_IGN: u64 = 1;
+pub(crate) const SA_SIGINFO: u64 = 4;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_RESTART: u64 = 0x1000_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
 /// `UAPI_SA_FLAGS` of `include/linux/signal_types.h`, with `SA_RESTORER`.
-const SA_KNOWN: u64 = 0xdc00_0c07;
-const SIGKILL: u64 = 9;
-const SIGSTOP: u64 = 19;
+pub(crate) const SA_KNOWN: u64 = 0xdc00_0c07;
+pub(crate) const SIGKILL: u64 = 9;
+pub(crate) const SIGSTOP: u64 = 19;
 const EINTR: i64 = -4;
 
 const EINVAL: i64 = -22;
@@ -52,12 +54,12 @@ const SIG_SETMASK: u64 = 2;
 pub(crate) const SET_SIZE: u64 = 8;
 const INFO_WORDS: usize = 16;
 
-const fn bit(signal: u64) -> u64 {
+pub(crate) const fn bit(signal: u64) -> u64 {
     1 << (signal - 1)
 }
 
 /// The default action.
-fn blank() -> SigAction {
+pub(crate) fn blank() -> SigAction {
     SigAction { handler: opaque(SIG_DFL), flags: opaque(0), restorer: opaque(0), mask: opaque(0) }
 }
 
@@ -161,20 +163,25 @@ pub(crate) fn give_back() {
     set_action(SIGSYS, Some(&action), 0);
 }
 
-/// What identifies a thread: its FS base, which a forked child has too, or its id where there is none.
+/// What identifies a thread: its FS base, or its GS base where it is a 32-bit one, which a forked child has too; its id
+/// where there is neither.
 fn thread() -> u64 {
-    let base: u64;
+    let (mut base, mut other): (u64, u64);
     if state().fsgsbase.load(Ordering::Relaxed) != 0 {
-        // SAFETY: reads a register, on a machine whose kernel allows it.
-        unsafe { core::arch::asm!("rdfsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: reads registers, on a machine whose kernel allows it.
+        unsafe {
+            core::arch::asm!("rdfsbase {}", "rdgsbase {}", out(reg) base, out(reg) other,
+                options(nomem, nostack, preserves_flags));
+        }
     } else {
-        let mut read = 0u64;
+        (base, other) = (opaque(0), opaque(0));
         // SAFETY: the kernel writes one word, into ours.
-        unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_GET_FS, &raw mut read as usize, 0, 0, 0, 0]) };
-        base = read;
+        unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_GET_FS, &raw mut base as usize, 0, 0, 0, 0]) };
+        // SAFETY: as above.
+        unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_GET_GS, &raw mut other as usize, 0, 0, 0, 0]) };
     }
-    if base != 0 {
-        return base;
+    if base | other != 0 {
+        return if base != 0 { base } else { other };
     }
     // SAFETY: takes no pointers.
     unsafe { syscall(SYS_GETTID, [0; 6]) as u64 | 1 << 63 }
@@ -203,7 +210,7 @@ pub(crate) fn confine() {
 }
 
 /// Whether this is a child that still runs in its parent's memory: what it sets is its own, and not to be kept here.
-fn is_guest() -> bool {
+pub(crate) fn is_guest() -> bool {
     if state().wiped.confined.load(Ordering::Relaxed) != 0 {
         return false;
     }
@@ -219,8 +226,8 @@ pub(crate) struct Context {
     alternate_start: u64,
     alternate_flags: u64,
     alternate_size: u64,
-    registers: Registers,
-    _rest: [u64; 14],
+    pub(crate) registers: Registers,
+    _rest: [u64; 13],
     /// The signals blocked when the handler was entered.
     blocked: u64,
 }
@@ -248,7 +255,7 @@ pub(crate) struct Info {
     _pad: i32,
     /// The address of a caught call, or the sender: process and user.
     address_or_sender: u64,
-    /// The number of a caught call, in the low half; or the value of a queued signal.
+    /// The number of a caught call, in the low half, and its `AUDIT_ARCH_*`; or the value of a queued signal.
     value: u64,
 }
 
@@ -266,16 +273,24 @@ impl Forward {
 }
 
 /// Handles `SIGSYS`.
-pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context) -> Forward {
+///
+/// `room` is there where 32-bit code was interrupted.
+pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context, room: *mut Wait32) -> Forward {
     const SYS_SECCOMP: i32 = 1;
     const SI_QUEUE: i32 = -1;
     const SI_TKILL: i32 = -6;
     let elsewhere = context.is_elsewhere();
     let (registers, blocked) = (&mut context.registers, &mut context.blocked);
     if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
+        const ENOSYS: i64 = -38;
+        const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         let number = info.value as u32;
-        if number == WAIT_IS_OVER && !in_image(info.address_or_sender) {
-            const ENOSYS: i64 = -38;
+        if registers.is_32_bit() {
+            gate32::catch(registers, blocked, number, elsewhere, room);
+            return Forward::NOTHING;
+        }
+        // Nobody translates what a 64-bit program calls by the 32-bit interface.
+        if (info.value >> 32) as u32 == AUDIT_ARCH_I386 || (number == WAIT_IS_OVER && !in_image(info.address_or_sender)) {
             registers.rax = ENOSYS as u64;
             return Forward::NOTHING;
         }
@@ -291,11 +306,15 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         if let Some(address) = gate::disown(registers) {
             info.address_or_sender = address;
         }
-    } else if matches!(info.code, SI_TKILL | SI_QUEUE)
-        && let Some(number) = gate::lost_call(registers)
-    {
+    } else if matches!(info.code, SI_TKILL | SI_QUEUE) {
         // Only signals sent to the thread share a queue with that of the call.
-        catch(registers, blocked, number, elsewhere);
+        if registers.is_32_bit() {
+            if let Some(number) = gate32::lost_call(registers) {
+                gate32::catch(registers, blocked, number, elsewhere, room);
+            }
+        } else if let Some(number) = gate::lost_call(registers) {
+            catch(registers, blocked, number, elsewhere);
+        }
     }
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
     let bare = info.code == 0 && info.address_or_sender == 0;
@@ -322,7 +341,11 @@ fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: b
     } else if number == u64::from(WAIT_IS_OVER) {
         gate::leave_by_handler(registers);
     } else if elsewhere && state().wiped.pending.load(Ordering::Relaxed) == 0 && number & VSYSCALL == 0 {
+        let set = registers.rdi;
         gate::enter_by_handler(registers, number);
+        if number == SYS_RT_SIGPENDING as u64 && registers.rax == 0 {
+            hide_unblocked(set, *blocked);
+        }
     } else {
         gate::enter(registers, number);
     }
@@ -361,6 +384,12 @@ fn foreign(info: &Info, registers: &mut Registers, forced: bool, masked: u64) ->
             Forward::NOTHING
         }
         SIG_DFL | SIG_IGN => {
+            set_action(SIGSYS, Some(&blank()), 0);
+            requeue(info);
+            Forward::NOTHING
+        }
+        // The kernel would not give a 32-bit handler a frame that it could return from.
+        _ if registers.is_32_bit() => {
             set_action(SIGSYS, Some(&blank()), 0);
             requeue(info);
             Forward::NOTHING
@@ -494,7 +523,7 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
 
 /// `rt_sigprocmask(2)` on the mask in a signal's frame.
 #[inline(never)]
-fn sigprocmask_of(frame: &Frame, mask: &mut u64) -> i64 {
+pub(crate) fn sigprocmask_of(frame: &Frame, mask: &mut u64) -> i64 {
     let (how, new, old, size) = (frame.args.get(0), frame.args.get(1), frame.args.get(2), frame.args.get(3));
     if size != SET_SIZE {
         return EINVAL;
@@ -593,17 +622,23 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
 }
 
 /// What the program wants done on `SIGSYS` is remembered, never told to the kernel.
-fn sigsys_action(stack: u64, new: u64, action: &SigAction, old: u64) -> i64 {
-    let state = state();
-    let previous = state.sigsys.load();
-    if new != 0 && !is_guest() {
-        state.sigsys.store(action);
-        if action.handler == SIG_IGN {
-            state.wiped.pending.store(0, Ordering::Relaxed);
-        }
+pub(crate) fn sigsys_action(stack: u64, new: u64, action: &SigAction, old: u64) -> i64 {
+    let previous = state().sigsys.load();
+    if new != 0 {
+        keep_sigsys(action);
     }
     let words = [previous.handler, previous.flags, previous.restorer, previous.mask];
     if old != 0 && user::write(stack, old, &words).is_err() { FAULT } else { 0 }
+}
+
+/// Remembers what the program wants done on `SIGSYS`.
+pub(crate) fn keep_sigsys(action: &SigAction) {
+    if !is_guest() {
+        state().sigsys.store(action);
+        if action.handler == SIG_IGN {
+            state().wiped.pending.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Takes `SIGSYS` out of a signal mask given for the time of a wait. What cannot be read is the kernel's to refuse. An
@@ -704,4 +739,11 @@ pub(crate) fn after_sigpending(frame: &Frame) {
         user::reread(frame.args.get(0), &mut set);
         user::rewrite(frame.args.get(0), &[set[0] | bit(SIGSYS)]);
     }
+}
+
+/// Takes out of a set of pending signals those that only the handler blocks.
+pub(crate) fn hide_unblocked(address: u64, blocked: u64) {
+    let mut set = [opaque(0)];
+    user::reread(address, &mut set);
+    user::rewrite(address, &[set[0] & (blocked | bit(SIGSYS))]);
 }

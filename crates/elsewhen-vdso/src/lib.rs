@@ -27,6 +27,7 @@ pub mod page;
 #[cfg(not(loom))]
 pub mod state;
 pub mod surface;
+pub mod surface32;
 mod sync;
 pub mod transform;
 

@@ -33,16 +33,22 @@ pub const COUNTER_AT: usize = core::mem::offset_of!(TimensPage, offsets) + core:
 pub const AFFINE: u32 = u32::MAX;
 
 /// Offsets for code that cannot use the types: of the first copy of the offsets, in bytes.
+#[cfg(vdso_image)]
 pub(crate) const OFFSETS_AT: usize = core::mem::offset_of!(TimensPage, offsets);
 /// Bytes of one copy.
+#[cfg(vdso_image)]
 pub(crate) const COPY_LEN: usize = core::mem::size_of::<Offsets>();
 /// In a copy, of the nanoseconds.
+#[cfg(vdso_image)]
 pub(crate) const NSEC_AT: usize = core::mem::offset_of!(Offsets, nsec);
 /// In a copy, of the seconds.
+#[cfg(vdso_image)]
 pub(crate) const SEC_AT: usize = core::mem::offset_of!(Offsets, sec);
 /// Of the first copy of the pivots.
+#[cfg(vdso_image)]
 pub(crate) const PIVOTS_AT: usize = core::mem::offset_of!(TimensPage, pivots);
 /// Bytes of one copy of them.
+#[cfg(vdso_image)]
 pub(crate) const PIVOTS_LEN: usize = core::mem::size_of::<[SharedPivot; TIMELINES]>();
 
 /// What identifies a page; written once, before the first member maps it.
