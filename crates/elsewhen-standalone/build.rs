@@ -1,7 +1,7 @@
 //! Builds the images: one source, a row per design.
 
 use elsewhen_image::build::{Abi, Recipe, X86_64, out, require_x86_64};
-use elsewhen_image::elf::{Elf64, STT_FUNC};
+use elsewhen_image::elf::{Elf, STT_FUNC};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -124,7 +124,7 @@ impl Row {
         let sites: Vec<_> = match self.code {
             Code::Same | Code::Twin(_) => return Vec::new(),
             Code::Branches => {
-                let elf = Elf64::new(bytes).expect("the image has been checked");
+                let elf = Elf::x86_64(bytes).expect("the image has been checked");
                 let table = elf.sections().find(|section| elf.section_name(*section) == Some(b".sites"));
                 let table = table.expect("the image lists its branches");
                 let word = |at: u64| {
@@ -166,7 +166,7 @@ impl Row {
 /// Names, addresses (which are offsets in the file too) and lengths of the functions of an image, by address, each place
 /// once.
 fn functions(bytes: &[u8]) -> Vec<(String, u64, u64)> {
-    let elf = Elf64::new(bytes).expect("the image has been checked");
+    let elf = Elf::x86_64(bytes).expect("the image has been checked");
     let symbols = elf.dynamic_symbols().filter(|symbol| symbol.kind == STT_FUNC);
     let named = symbols.map(|symbol| (String::from_utf8_lossy(symbol.name).into_owned(), symbol.value, symbol.size));
     // Aliases have no section of their own.
@@ -178,7 +178,7 @@ fn functions(bytes: &[u8]) -> Vec<(String, u64, u64)> {
 
 /// The linker script that puts every function where another image has it; what `vdso2c` printed for the kernel.
 fn aligned(image: &[u8]) -> String {
-    let elf = Elf64::new(image).expect("the image has been checked");
+    let elf = Elf::x86_64(image).expect("the image has been checked");
     let text = elf.sections().find(|section| elf.section_name(*section) == Some(b".text")).expect("code").addr;
     let mut list = String::new();
     for (name, address, _) in functions(image) {

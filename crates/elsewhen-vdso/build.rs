@@ -1,7 +1,7 @@
 //! Builds the image that runs in members.
 
 use elsewhen_image::build::{Recipe, X86_64, out, require_x86_64};
-use elsewhen_image::elf::Elf64;
+use elsewhen_image::elf::Elf;
 use std::fs;
 use std::path::Path;
 
@@ -37,7 +37,7 @@ fn main() {
 
 /// Rust source with the offset of each hook in the image.
 fn hooks(bytes: &[u8]) -> String {
-    let elf = Elf64::new(bytes).expect("the image has been checked");
+    let elf = Elf::x86_64(bytes).expect("the image has been checked");
     let mut source = String::new();
     for name in HOOKS {
         let symbol = elf.function(name).unwrap_or_else(|| panic!("the image does not export {name}"));

@@ -1,7 +1,7 @@
 //! Kernels of Debian: which one, from where, and which of its modules a machine needs.
 
 use crate::tools;
-use elsewhen_image::elf::Elf64;
+use elsewhen_image::elf::Elf;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -116,7 +116,7 @@ fn load(
 
 /// What `modinfo -F depends` tells of a module.
 fn dependencies(module: &[u8]) -> Option<Vec<String>> {
-    let elf = Elf64::new(module)?;
+    let elf = Elf::x86_64(module)?;
     let section = elf.sections().find(|&section| elf.section_name(section) == Some(b".modinfo"))?;
     let entries = elf.slice(section.offset, section.size)?.split(|&byte| byte == 0);
     let depends = entries.filter_map(|entry| entry.strip_prefix(b"depends=")).next()?;

@@ -7,7 +7,7 @@ use crate::initramfs::Archive;
 use crate::kernel::Kernel;
 use crate::machine::{self, Machine};
 use crate::{Arch, Vm, tools};
-use elsewhen_image::elf::{Elf64, PT_INTERP};
+use elsewhen_image::elf::{Elf, PT_INTERP};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ fn quoted(word: impl AsRef<OsStr>) -> Result<String, String> {
 fn busybox() -> Result<Vec<u8>, String> {
     let path = tools::path("busybox", "busybox-static")?;
     let bytes = fs::read(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
-    let dynamic = Elf64::new(&bytes).is_none_or(|elf| elf.segments().any(|segment| segment.kind == PT_INTERP));
+    let dynamic = Elf::x86_64(&bytes).is_none_or(|elf| elf.segments().any(|segment| segment.kind == PT_INTERP));
     if dynamic {
         return Err(format!("{} needs libraries; install the package busybox-static", path.display()));
     }

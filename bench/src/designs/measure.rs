@@ -4,7 +4,7 @@
 
 use crate::Result;
 use crate::statistics::Sorted;
-use elsewhen_image::elf::Elf64;
+use elsewhen_image::elf::Elf;
 use elsewhen_standalone::load::{ClockGettime, Vdso};
 use std::arch::global_asm;
 use std::arch::x86_64::{__rdtscp, _mm_clflush, _mm_lfence, _mm_mfence};
@@ -88,7 +88,7 @@ impl Target {
         let code = range("[vdso]").ok_or("this process has no vDSO")?;
         // SAFETY: mapped and readable for as long as the process lives.
         let bytes = unsafe { std::slice::from_raw_parts(code.start as *const u8, code.len()) };
-        let symbol = Elf64::new(bytes).and_then(|elf| elf.function("__vdso_clock_gettime"));
+        let symbol = Elf::x86_64(bytes).and_then(|elf| elf.function("__vdso_clock_gettime"));
         let address = code.start + symbol.ok_or("the vDSO has no clock_gettime")?.value as usize;
         // The offsets of a namespace that changes nothing are zero, and then nobody can tell.
         let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();

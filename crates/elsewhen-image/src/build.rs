@@ -5,7 +5,7 @@
 //!
 //! Everything here panics with the reason where it fails, as build scripts do.
 
-use crate::elf::{self, Elf64};
+use crate::elf::{self, Elf};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ fn linker() -> Command {
 
 /// What the linker script cannot assert: the shape of a vDSO.
 fn check(bytes: &[u8]) -> Result<(), String> {
-    let elf = Elf64::new(bytes).ok_or("is not a 64-bit x86-64 ELF file")?;
+    let elf = Elf::x86_64(bytes).ok_or("is not a 64-bit x86-64 ELF file")?;
     let loads: Vec<_> = elf.segments().filter(|segment| segment.kind == elf::PT_LOAD).collect();
     let [load] = loads[..] else { return Err(format!("has {} loadable segments, not one", loads.len())) };
     if load.offset != 0 || load.vaddr != 0 || load.flags != 5 || load.file_size != load.mem_size {

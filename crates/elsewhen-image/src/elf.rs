@@ -1,10 +1,7 @@
-//! A reader of little-endian 64-bit x86-64 ELF files: as much of the format as vDSO images and the choice of how
+//! A reader of little-endian ELF files of x86, 64-bit and 32-bit: as much of the format as vDSO images and the choice of how
 //! to enter a program need. Mirrors `elf(5)`.
 //!
 //! Every access is checked: a damaged or hostile file gives `None`, never a panic.
-
-/// Offset of the program header table in the file header (`e_phoff`).
-const E_PHOFF: usize = 32;
 
 /// What of the file header a caller may act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,18 +104,39 @@ pub fn file_header(bytes: &[u8]) -> Option<FileHeader> {
     Some(FileHeader { class: *bytes.get(4)?, kind: u16_at(bytes, 16)?, machine: u16_at(bytes, 18)? })
 }
 
-/// A 64-bit x86-64 ELF file, or the beginning of one: what lies beyond `bytes` reads as absent.
+/// An ELF file, or the beginning of one: what lies beyond `bytes` reads as absent.
 #[derive(Clone, Copy, Debug)]
-pub struct Elf64<'a> {
+pub struct Elf<'a> {
     bytes: &'a [u8],
+    /// Whether addresses and offsets are four bytes, as in `Elf32_Ehdr` and its like.
+    narrow: bool,
 }
 
-impl<'a> Elf64<'a> {
+impl<'a> Elf<'a> {
     /// Wraps the bytes of a file; `None` where they are not a 64-bit x86-64 ELF file.
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        let header = file_header(bytes)?;
-        let fits = header.class == CLASS_64 && header.machine == EM_X86_64 && bytes.len() >= 64;
-        fits.then_some(Self { bytes })
+    pub fn x86_64(bytes: &'a [u8]) -> Option<Self> {
+        Self::of(bytes, CLASS_64, EM_X86_64)
+    }
+
+    /// Wraps the bytes of a file; `None` where they are not an i386 ELF file.
+    pub fn i386(bytes: &'a [u8]) -> Option<Self> {
+        Self::of(bytes, CLASS_32, EM_386)
+    }
+
+    fn of(bytes: &'a [u8], class: u8, machine: u16) -> Option<Self> {
+        let (header, narrow) = (file_header(bytes)?, class == CLASS_32);
+        let fits = header.class == class && header.machine == machine && bytes.len() >= if narrow { 52 } else { 64 };
+        fits.then_some(Self { bytes, narrow })
+    }
+
+    /// One of two offsets: in a 64-bit file, in a 32-bit one.
+    const fn at(self, wide: usize, narrow: usize) -> usize {
+        if self.narrow { narrow } else { wide }
+    }
+
+    /// An address, an offset or a size in a record, at one of two offsets.
+    fn word(self, record: &[u8], wide: usize, narrow: usize) -> Option<u64> {
+        if self.narrow { u32_at(record, narrow).map(u64::from) } else { u64_at(record, wide) }
     }
 
     /// The file's bytes.
@@ -128,32 +146,36 @@ impl<'a> Elf64<'a> {
 
     /// `e_entry`.
     pub fn entry(self) -> u64 {
-        u64_at(self.bytes, 24).unwrap_or(0)
+        self.word(self.bytes, 24, 24).unwrap_or(0)
+    }
+
+    /// A table of the file: where it lies, and how many bytes it takes.
+    fn table(self, at: Option<u64>, sizes: usize) -> Option<(u64, u64)> {
+        let (size, count) = (u16_at(self.bytes, sizes)?, u16_at(self.bytes, sizes + 2)?);
+        Some((at?, u64::from(size) * u64::from(count)))
     }
 
     /// Where the program header table lies in the file, and how many bytes it takes.
     pub fn segment_table(self) -> Option<(u64, u64)> {
-        let (size, count) = (u16_at(self.bytes, 54)?, u16_at(self.bytes, 56)?);
-        Some((u64_at(self.bytes, E_PHOFF)?, u64::from(size) * u64::from(count)))
+        self.table(self.word(self.bytes, 32, 28), self.at(54, 42))
     }
 
     /// Where the section header table lies in the file, and how many bytes it takes.
     pub fn section_table(self) -> Option<(u64, u64)> {
-        let (size, count) = (u16_at(self.bytes, 58)?, u16_at(self.bytes, 60)?);
-        Some((u64_at(self.bytes, 40)?, u64::from(size) * u64::from(count)))
+        self.table(self.word(self.bytes, 40, 32), self.at(58, 46))
     }
 
     /// The program headers.
     pub fn segments(self) -> impl Iterator<Item = Segment> + 'a {
         let (at, len) = self.segment_table().unwrap_or((0, 0));
-        records(self.bytes, at, len, 56).map_while(|record| {
+        records(self.bytes, at, len, self.at(56, 32)).map_while(move |record| {
             Some(Segment {
                 kind: u32_at(record, 0)?,
-                flags: u32_at(record, 4)?,
-                offset: u64_at(record, 8)?,
-                vaddr: u64_at(record, 16)?,
-                file_size: u64_at(record, 32)?,
-                mem_size: u64_at(record, 40)?,
+                flags: u32_at(record, self.at(4, 24))?,
+                offset: self.word(record, 8, 4)?,
+                vaddr: self.word(record, 16, 8)?,
+                file_size: self.word(record, 32, 16)?,
+                mem_size: self.word(record, 40, 20)?,
             })
         })
     }
@@ -161,22 +183,22 @@ impl<'a> Elf64<'a> {
     /// The section headers.
     pub fn sections(self) -> impl Iterator<Item = Section> + 'a {
         let (at, len) = self.section_table().unwrap_or((0, 0));
-        records(self.bytes, at, len, 64).map_while(|record| {
+        records(self.bytes, at, len, self.at(64, 40)).map_while(move |record| {
             Some(Section {
                 name: u32_at(record, 0)?,
                 kind: u32_at(record, 4)?,
-                flags: u64_at(record, 8)?,
-                addr: u64_at(record, 16)?,
-                offset: u64_at(record, 24)?,
-                size: u64_at(record, 32)?,
-                link: u32_at(record, 40)?,
+                flags: self.word(record, 8, 8)?,
+                addr: self.word(record, 16, 12)?,
+                offset: self.word(record, 24, 16)?,
+                size: self.word(record, 32, 20)?,
+                link: u32_at(record, self.at(40, 24))?,
             })
         })
     }
 
     /// The name of a section.
     pub fn section_name(self, section: Section) -> Option<&'a [u8]> {
-        let index = usize::from(u16_at(self.bytes, 62)?);
+        let index = usize::from(u16_at(self.bytes, self.at(62, 50))?);
         let table = self.sections().nth(index)?;
         c_string(self.bytes, table.offset.checked_add(section.name.into())?)
     }
@@ -193,13 +215,13 @@ impl<'a> Elf64<'a> {
         let names = table.and_then(|table| self.sections().nth(table.link as usize)).map_or(0, |names| names.offset);
         let (at, len) = table.map_or((0, 0), |table| (table.offset, table.size));
         let bytes = self.bytes;
-        records(bytes, at, len, 24).skip(1).map_while(move |record| {
+        records(bytes, at, len, self.at(24, 16)).skip(1).map_while(move |record| {
             Some(Symbol {
                 name: c_string(bytes, names.checked_add(u32_at(record, 0)?.into())?)?,
-                kind: *record.get(4)? & 0xf,
-                section: u16_at(record, 6)?,
-                value: u64_at(record, 8)?,
-                size: u64_at(record, 16)?,
+                kind: *record.get(self.at(4, 12))? & 0xf,
+                section: u16_at(record, self.at(6, 14))?,
+                value: self.word(record, 8, 4)?,
+                size: self.word(record, 16, 8)?,
             })
         })
     }
@@ -244,13 +266,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_files_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), header: bool) {
-            if header && bytes.len() >= 20 {
-                bytes[..5].copy_from_slice(b"\x7fELF\x02");
-                bytes[18..20].copy_from_slice(&EM_X86_64.to_le_bytes());
+        fn damaged_files_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), header: Option<bool>) {
+            if let Some(narrow) = header && bytes.len() >= 20 {
+                bytes[..5].copy_from_slice(if narrow { b"\x7fELF\x01" } else { b"\x7fELF\x02" });
+                bytes[18..20].copy_from_slice(&if narrow { EM_386 } else { EM_X86_64 }.to_le_bytes());
             }
             let _ = file_header(&bytes);
-            if let Some(elf) = Elf64::new(&bytes) {
+            for elf in [Elf::x86_64(&bytes), Elf::i386(&bytes)].into_iter().flatten() {
                 let _ = (elf.entry(), elf.segments().count(), elf.sections().count(), elf.function("time"));
                 let named = |section| elf.section_name(section).is_some();
                 let _ = elf.sections().filter(|section| named(*section)).count();

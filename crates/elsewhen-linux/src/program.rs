@@ -5,7 +5,7 @@
 
 use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::Tid;
-use elsewhen_vdso::elf::{self, Elf64, PT_INTERP, PT_LOAD, PT_TLS};
+use elsewhen_vdso::elf::{self, Elf, PT_INTERP, PT_LOAD, PT_TLS};
 use elsewhen_vdso::page::PAGE_SIZE;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat, statat};
 use rustix::io::Errno;
@@ -221,7 +221,7 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
         let reason = "it is a 32-bit program, and this elsewhen has an image for 64-bit x86-64 programs only";
         return Program::refused(path.to_owned(), "32-bit", reason);
     }
-    let Some(program) = Elf64::new(start) else { return Program::left_to_kernel(path.to_owned()) };
+    let Some(program) = Elf::x86_64(start) else { return Program::left_to_kernel(path.to_owned()) };
     if header.kind == elf::ET_EXEC && covers_our_place(program) {
         let reason =
             format!("it occupies the addresses {STATE_ADDRESS:#x} and up, where the state, the page and the image go");
@@ -258,7 +258,7 @@ fn is_known_loader(path: &Path) -> bool {
     [&b"ld-linux"[..], b"ld-musl", b"ld-2.", b"ld.so"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn covers_our_place(program: Elf64<'_>) -> bool {
+fn covers_our_place(program: Elf<'_>) -> bool {
     let (start, end) = (STATE_ADDRESS, IMAGE_ADDRESS + image_len());
     program.segments().any(|segment| {
         segment.kind == PT_LOAD

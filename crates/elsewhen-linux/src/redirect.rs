@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Step};
 use crate::page::{IMAGE_ADDRESS, Mapping};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
-use elsewhen_vdso::elf::{self, Elf64};
+use elsewhen_vdso::elf::{self, Elf};
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
@@ -109,7 +109,7 @@ impl HostVdso {
             .ok_or_else(|| Error::refused("this process's vDSO is not where the kernel says"))?;
         let mut bytes = vec![0; size as usize];
         memory.read(at, &mut bytes)?;
-        if Elf64::new(&bytes).is_none() {
+        if Elf::x86_64(&bytes).is_none() {
             return Err(Error::refused("this kernel's vDSO is not a 64-bit ELF image"));
         }
         if bytes.windows(8).any(|window| window == MARK.to_le_bytes()) {
@@ -125,13 +125,13 @@ impl HostVdso {
 
     /// The sizes of the time functions, for people: name and bytes, `None` where it has none.
     pub fn functions(&self) -> Vec<(&'static str, Option<u64>)> {
-        let elf = Elf64::new(&self.bytes);
+        let elf = Elf::x86_64(&self.bytes);
         ENTRIES.map(|(name, ..)| (name, elf.and_then(|elf| Some(elf.function(name)?.size)))).to_vec()
     }
 
     /// The end of everything that the ELF headers account for, but not before the last byte that is not zero.
     fn used(&self) -> usize {
-        let Some(elf) = Elf64::new(&self.bytes) else { return self.bytes.len() };
+        let Some(elf) = Elf::x86_64(&self.bytes) else { return self.bytes.len() };
         let tables = [elf.segment_table(), elf.section_table()].into_iter().flatten();
         let sections = elf.sections().filter(|section| section.kind != elf::SHT_NOBITS);
         let ends = tables.chain(sections.map(|section| (section.offset, section.size)));
@@ -157,7 +157,7 @@ impl HostVdso {
     }
 
     fn patch_with(&self, stub_code: &[u8]) -> Result<Patch> {
-        let elf = Elf64::new(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
+        let elf = Elf::x86_64(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
         let mut patched = self.bytes.clone();
         let mut addition = Addition { at: self.used().next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
         let mut trampolines: Vec<(&str, u64)> = Vec::new();

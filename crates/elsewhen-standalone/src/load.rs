@@ -10,7 +10,7 @@ use crate::data::DataPage;
 use crate::flavour::{Flavour, Site, Switch};
 use crate::read::{Status, Time};
 use crate::timekeeper::Clock;
-use elsewhen_image::elf::Elf64;
+use elsewhen_image::elf::Elf;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::fs::File;
@@ -176,7 +176,7 @@ impl Vdso {
 
     /// The address of a function.
     pub fn function(&self, name: &str) -> Option<usize> {
-        Some(self.address() + Elf64::new(self.flavour.image)?.function(name)?.value as usize)
+        Some(self.address() + Elf::x86_64(self.flavour.image)?.function(name)?.value as usize)
     }
 
     /// Sets how far a clock of members is from the others': `nsec` is below a second. The coarse clocks have offsets of

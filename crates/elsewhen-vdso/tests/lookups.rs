@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where the image is not as it must be")]
 
-use elsewhen_vdso::elf::{Elf64, PT_DYNAMIC, SHT_DYNSYM};
+use elsewhen_vdso::elf::{Elf, PT_DYNAMIC, SHT_DYNSYM};
 use elsewhen_vdso::image::{HOOK_CLOCK_GETTIME, X86_64};
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn string_at(at: u64) -> &'static str {
 
 /// The dynamic section, found by its program header as every loader does.
 fn dynamic() -> BTreeMap<u64, u64> {
-    let segment = Elf64::new(X86_64).unwrap().segments().find(|segment| segment.kind == PT_DYNAMIC).unwrap();
+    let segment = Elf::x86_64(X86_64).unwrap().segments().find(|segment| segment.kind == PT_DYNAMIC).unwrap();
     let entries = (segment.vaddr..segment.vaddr + segment.mem_size).step_by(16);
     entries.map(|at| (u64_at(at), u64_at(at + 8))).take_while(|(tag, _)| *tag != 0).collect()
 }
@@ -143,7 +143,7 @@ fn as_go(name: &str, dynamic: &BTreeMap<u64, u64>) -> Option<u64> {
 
 /// bionic: the section header of type SHT_DYNSYM, first match of the name, no version.
 fn as_bionic(name: &str) -> Option<u64> {
-    let elf = Elf64::new(X86_64).unwrap();
+    let elf = Elf::x86_64(X86_64).unwrap();
     assert!(elf.sections().any(|section| section.kind == SHT_DYNSYM));
     elf.dynamic_symbols().find(|symbol| symbol.name == name.as_bytes()).map(|symbol| symbol.value)
 }
@@ -184,7 +184,7 @@ fn the_image_is_named_and_shaped_like_a_vdso() {
     assert!(tags.iter().all(|tag| dynamic.contains_key(tag)));
     // No relocations (7, 17, 23), no text relocations (22).
     assert!([7, 17, 22, 23].iter().all(|tag| !dynamic.contains_key(tag)));
-    let elf = Elf64::new(X86_64).unwrap();
+    let elf = Elf::x86_64(X86_64).unwrap();
     let (sections, length) = elf.section_table().unwrap();
     assert!(sections + length <= X86_64.len() as u64, "the section table is part of the image");
     // rustix refuses images with these.

@@ -180,10 +180,10 @@ fn readings_of_image_host_and_system_call_in_turn_are_in_order() {
 
 #[test]
 fn the_images_of_the_variants_have_every_function_at_one_place() {
-    use elsewhen_image::elf::{Elf64, STT_FUNC};
+    use elsewhen_image::elf::{Elf, STT_FUNC};
     let flavour = elsewhen_standalone::flavour::named("variants").unwrap();
     let places = |image: &'static [u8]| {
-        let symbols = Elf64::new(image).unwrap().dynamic_symbols().filter(|symbol| symbol.kind == STT_FUNC);
+        let symbols = Elf::x86_64(image).unwrap().dynamic_symbols().filter(|symbol| symbol.kind == STT_FUNC);
         let mut places: Vec<_> = symbols.map(|symbol| (symbol.name, symbol.value)).collect();
         places.sort_unstable();
         places
