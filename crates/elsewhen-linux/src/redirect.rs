@@ -14,7 +14,7 @@ use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
 use elsewhen_vdso::elf::{self, Elf};
 use elsewhen_vdso::image;
-use elsewhen_vdso::state::{Boot, FILTERED};
+use elsewhen_vdso::state::{ABI_X86_64, Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
 use iced_x86::{
     BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, Instruction, InstructionBlock,
@@ -320,6 +320,7 @@ impl Patch {
             reach: terms.reach.to_bits(),
             belongs: terms.belongs,
             filtered: terms.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
+            abi: ABI_X86_64,
         }
     }
 

@@ -102,11 +102,22 @@ impl AsFd for RemoteMemory {
     }
 }
 
+/// What kind of program a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// 64-bit.
+    X86_64,
+    /// 32-bit.
+    I386,
+}
+
 /// What a program's auxiliary vector says of where things lie (`getauxval(3)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuxVector {
     /// `AT_SYSINFO_EHDR`: the vDSO; `None` where the kernel gives none.
     pub vdso: Option<RemoteAddr>,
+    /// What kind of program it was made for.
+    pub abi: Abi,
 }
 
 impl AuxVector {
@@ -119,15 +130,19 @@ impl AuxVector {
         let mut bytes = [0; 1024];
         let read = File::open(format!("/proc/{}/auxv", tid.0)).and_then(|file| file.read_at(&mut bytes, 0));
         let read = read.step(|| format!("read the auxiliary vector of process {}", tid.0))?;
-        let bytes = &bytes[..read];
-        let mut vdso = None;
-        for entry in bytes.chunks_exact(16) {
-            let word = |at: usize| entry[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            if word(0) == libc::AT_SYSINFO_EHDR {
-                vdso = Some(RemoteAddr(word(8))).filter(|address| address.0 != 0);
-            }
-        }
-        Ok(Self { vdso })
+        Ok(Self::parse(&bytes[..read]))
+    }
+
+    /// Pairs of words, key and value, which are as wide as the program's.
+    fn parse(bytes: &[u8]) -> Self {
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        // Keys are small numbers, so the upper half of the first one is zero. The first value is not: it is that of
+        // AT_SYSINFO or AT_SYSINFO_EHDR, or with vdso=0 of AT_HWCAP, which has a bit for every processor here.
+        let narrow = bytes.get(4..8).is_some_and(|upper| word(upper) != 0);
+        let (abi, width) = if narrow { (Abi::I386, 4) } else { (Abi::X86_64, 8) };
+        let entries = bytes.chunks_exact(2 * width).map(|entry| entry.split_at(width));
+        let vdso = entries.filter(|(key, _)| word(key) == libc::AT_SYSINFO_EHDR).last();
+        Self { vdso: vdso.map(|(_, value)| RemoteAddr(word(value))).filter(|address| address.0 != 0), abi }
     }
 
     /// Where a process's vDSO lies.
@@ -135,6 +150,35 @@ impl AuxVector {
     /// # Errors
     /// As [`of`](Self::of), and where it has none.
     pub(crate) fn vdso_of(tid: Tid) -> Result<RemoteAddr> {
-        Self::of(tid)?.vdso.ok_or_else(|| crate::Error::refused(format!("process {} has no vDSO", tid.0)))
+        Self::of_with_vdso(tid).map(|(_, vdso)| vdso)
+    }
+
+    /// What kind of program a process runs, and where its vDSO lies.
+    ///
+    /// # Errors
+    /// As [`vdso_of`](Self::vdso_of).
+    pub(crate) fn of_with_vdso(tid: Tid) -> Result<(Abi, RemoteAddr)> {
+        let Self { abi, vdso } = Self::of(tid)?;
+        let vdso = vdso.ok_or_else(|| crate::Error::refused(format!("process {} has no vDSO", tid.0)))?;
+        Ok((abi, vdso))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_is_as_wide_as_its_program() {
+        let wide = [33_u64, 0x7ffc_1234_5000, 51, 3376, 16, 0xbfeb_fbff, 0, 0];
+        let wide: Vec<u8> = wide.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let narrow = [32_u32, 0xf7f7_e5e0, 33, 0xf7f7_e000, 16, 0xbfeb_fbff, 0, 0];
+        let narrow: Vec<u8> = narrow.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let found = AuxVector::parse(&wide);
+        assert_eq!(found, AuxVector { vdso: Some(RemoteAddr(0x7ffc_1234_5000)), abi: Abi::X86_64 });
+        let found = AuxVector::parse(&narrow);
+        assert_eq!(found, AuxVector { vdso: Some(RemoteAddr(0xf7f7_e000)), abi: Abi::I386 });
+        assert_eq!(AuxVector::parse(&[]), AuxVector { vdso: None, abi: Abi::X86_64 });
+        assert_eq!(AuxVector::of(Tid(std::process::id())).unwrap().abi, Abi::X86_64);
     }
 }

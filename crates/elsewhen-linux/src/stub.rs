@@ -166,7 +166,7 @@ global_asm!(
     "35: .quad 0",
     "36: .quad 0",
     "37: .quad 0, 0",
-    "38: .quad 0, 0, 0, 0, 0, 0, 0",
+    "38: .quad 0, 0, 0, 0, 0, 0, 0, 0",
     "elsewhen_stub_end:",
     ".popsection",
     arch_prctl = const libc::SYS_arch_prctl,
@@ -268,9 +268,9 @@ impl Parameters {
 
 /// As the image reads it.
 pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
-    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered } = boot;
+    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi } = boot;
     let mut bytes = [0; size_of::<Boot>()];
-    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered];
+    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi];
     for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
@@ -290,7 +290,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot = Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0 };
+        let boot =
+            Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0, abi: 0 };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }

@@ -93,6 +93,7 @@ pub(crate) fn boot(boot: &Boot) -> i64 {
     state.reach.store(boot.reach, Ordering::Relaxed);
     state.belongs.store(boot.belongs, Ordering::Relaxed);
     state.filtered.store(boot.filtered, Ordering::Relaxed);
+    state.abi.store(boot.abi, Ordering::Relaxed);
     after_fork();
     let mut old = blank();
     let result = set_action(SIGSYS, Some(&own_action()), &raw mut old as u64);

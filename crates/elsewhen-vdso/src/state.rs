@@ -132,6 +132,11 @@ pub const BELONGS_TO_HOST: u64 = 1;
 /// [`State::belongs`]: in the namespace whose page it maps.
 pub const BELONGS_TO_PAGE: u64 = 2;
 
+/// [`State::abi`]: a 64-bit program.
+pub const ABI_X86_64: u64 = 0;
+/// [`State::abi`]: a 32-bit program.
+pub const ABI_I386: u64 = 1;
+
 /// The whole.
 #[repr(C, align(4096))]
 #[derive(Debug)]
@@ -153,6 +158,8 @@ pub struct State {
     /// What the process's filters catch ([`Reach::to_bits`](crate::surface::Reach::to_bits)), with [`FILTERED`] where
     /// there are any.
     pub filtered: AtomicU64,
+    /// `ABI_*`: what kind of program the process runs.
+    pub abi: AtomicU64,
     /// What the program wants done on `SIGSYS`.
     pub sigsys: SharedAction,
     /// The program's handlers for the two signals with which libcs cancel threads, 32 and 33.
@@ -405,11 +412,13 @@ pub struct Boot {
     pub belongs: u64,
     /// As [`State::filtered`].
     pub filtered: u64,
+    /// As [`State::abi`].
+    pub abi: u64,
 }
 
 // The host side finds fields by their offsets.
 const _: () = {
     assert!(size_of::<Wiped>() == WIPED_SIZE && offset_of!(State, vdso_start) == WIPED_SIZE);
     assert!(size_of::<State>() == STATE_SIZE);
-    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 56);
+    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 64);
 };
