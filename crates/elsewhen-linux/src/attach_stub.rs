@@ -21,7 +21,7 @@ pub(crate) const FILTER_FLAGS: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
     | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
 
 /// The most instructions of a filter that only announces.
-const FILTER_MAX: usize = 40;
+const FILTER_MAX: usize = 48;
 
 global_asm!(
     ".pushsection .rodata.elsewhen_attach, \"a\", @progbits",

@@ -1,6 +1,6 @@
 //! Entering a new program: placing page, image and redirected entries before it reads its first clock.
 //!
-//! At the call that sets up its thread-local storage a program is single-threaded, handles no signal, and waits
+//! At the call that sets up its thread-local storage (`arch_prctl`, `set_thread_area` for 32-bit programs) a program is single-threaded, handles no signal, and waits
 //! in the kernel. The code at its return address is replaced by a jump into the stub, which maps the
 //! page and the image, puts that code right again, makes the call, and returns. Nothing is traced, so it works
 //! under a debugger as well.
@@ -11,25 +11,36 @@
 use crate::error::{Error, Result};
 use crate::page::image_file;
 use crate::redirect::{HostVdso, Patch, Terms};
-use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
-use crate::seccomp::{Listener, Notification};
+use crate::redirect32::{Found, Known, Patch32};
+use crate::remote::{Abi, AuxVector, RemoteAddr, RemoteMemory, Tid};
+use crate::seccomp::{Call, Listener, Notification};
 use crate::sites::Sites;
-use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters};
+use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters, USER_CS_32};
 use crate::trace::{Event, Running, Stopped};
 use elsewhen_vdso::state::BELONGS_TO_HOST;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everything that entering programs of one namespace needs.
 #[derive(Debug)]
 pub struct Entrance {
     patch: Patch,
+    patch_32: Known,
     image: File,
     sites: Sites,
-    /// Programs left in the stub at their first instruction, and where that is, until they ask for descriptors.
-    starting: Mutex<HashMap<Tid, RemoteAddr>>,
+    /// Programs left in the stub at their first instruction, until they ask for descriptors.
+    starting: Mutex<HashMap<Tid, Starting>>,
+}
+
+/// A program left in the stub.
+#[derive(Debug)]
+struct Starting {
+    /// Its first instruction.
+    resume_at: RemoteAddr,
+    /// What has been written into its vDSO, of a 32-bit program.
+    patch_32: Option<Arc<Patch32>>,
 }
 
 /// What a starting program becomes a member of.
@@ -57,7 +68,13 @@ impl Entrance {
     /// Where the vDSO cannot be redirected, or the kernel refuses memory files.
     pub fn new() -> Result<Self> {
         let patch = HostVdso::of_this_process()?.patch()?;
-        Ok(Self { patch, image: image_file()?, sites: Sites::default(), starting: Mutex::default() })
+        Ok(Self {
+            patch,
+            patch_32: Known::default(),
+            image: image_file()?,
+            sites: Sites::default(),
+            starting: Mutex::default(),
+        })
     }
 
     /// What is written into the vDSO of programs.
@@ -70,7 +87,7 @@ impl Entrance {
         self.image.as_fd()
     }
 
-    /// Acts on `arch_prctl(ARCH_SET_FS)`: a program at its start, or its stub. Answers the call.
+    /// Acts on `arch_prctl(ARCH_SET_FS)`, or `set_thread_area`: a program at its start, or its stub. Answers the call.
     ///
     /// # Errors
     /// Where the listener itself fails; what goes wrong with the program is told as [`Progress::Killed`].
@@ -110,9 +127,15 @@ impl Entrance {
     fn catch(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
-        let vdso = AuxVector::vdso_of(tid)?;
+        let (abi, vdso) = AuxVector::of_with_vdso(tid)?;
         if !listener.is_waiting(notification) {
             return Ok(Answer::Resume);
+        }
+        match (abi, notification.call) {
+            (Abi::I386, Call::SetThreadArea) => return self.catch_32(listener, notification, &memory, vdso, into),
+            // What a program does through the interface that is not its own says nothing of how far it is.
+            (Abi::I386, _) | (_, Call::SetThreadArea) => return Ok(Answer::Resume),
+            _ => {}
         }
         if self.patch.is_applied(&memory, vdso) {
             // Entered at its first instruction, its C library is there now; or it sets its FS base once more.
@@ -149,10 +172,45 @@ impl Entrance {
         Ok(Answer::Succeed)
     }
 
+    /// A 32-bit program sets up thread-local storage.
+    fn catch_32(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+        memory: &RemoteMemory,
+        vdso: RemoteAddr,
+        into: Into<'_>,
+    ) -> Result<Answer> {
+        let tid = notification.tid;
+        let patch = match self.patch_32.look(memory, vdso)? {
+            Found::Original(patch) => patch,
+            Found::Applied => return Ok(Answer::Resume),
+        };
+        if threads(tid) > 1 {
+            return Err(Error::refused(format!("process {} has several threads already", tid.0)));
+        }
+        patch.prepare(memory, vdso)?;
+        let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
+            return Ok(Answer::Resume);
+        };
+        let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
+        // Often in the vDSO itself, behind the instruction for fast system calls.
+        let resume_at = RemoteAddr(notification.return_address);
+        let mut displaced = [0; FAR_JUMP_LEN];
+        memory.read(resume_at, &mut displaced)?;
+        let boot = patch.boot(vdso, &into.terms);
+        let parameters =
+            Parameters { page_fd, image_fd, resume_at, boot, caught: Some(Caught { memory_fd, displaced }) };
+        let stub = patch.stub(vdso);
+        memory.write(stub.plus(stub::at_parameters()), &parameters.to_bytes_32(stub))?;
+        memory.write(resume_at, &stub::mode_jump(stub.plus(stub::at_map_32())))?;
+        Ok(Answer::Succeed)
+    }
+
     /// A program left at its first instruction asks for the descriptors.
     fn give(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
-        let Some(resume_at) = self.starting().remove(&tid) else {
+        let Some(Starting { resume_at, patch_32 }) = self.starting().remove(&tid) else {
             return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
         };
         let memory = RemoteMemory::open(tid)?;
@@ -163,6 +221,13 @@ impl Entrance {
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
             return Ok(Answer::Resume);
         };
+        if let Some(patch) = patch_32 {
+            let boot = patch.boot(vdso, &into.terms);
+            let parameters = Parameters { page_fd, image_fd, resume_at, boot, caught: None };
+            let stub = patch.stub(vdso);
+            memory.write(stub.plus(stub::at_parameters()), &parameters.to_bytes_32(stub))?;
+            return Ok(Answer::Succeed);
+        }
         self.place(
             &memory,
             vdso,
@@ -232,23 +297,36 @@ impl Entrance {
     fn leave_in_stub(&self, stopped: &Stopped, redirected: bool) -> Result<()> {
         let tid = stopped.tid();
         let mut registers = stopped.registers()?;
-        if registers.cs != USER_CS_64 {
-            return Err(Error::refused(format!("process {} runs a 32-bit program", tid.0)));
-        }
-        let vdso = AuxVector::vdso_of(tid)?;
+        let (abi, vdso) = AuxVector::of_with_vdso(tid)?;
         let memory = RemoteMemory::open(tid)?;
-        self.patch.prepare(&memory, vdso)?;
-        if redirected {
-            self.patch.redirect(&memory, vdso)?;
-        }
-        self.starting().insert(tid, RemoteAddr(registers.rip));
-        registers.rip = self.patch.stub(vdso).plus(stub::AT_REQUEST).0;
+        let resume_at = RemoteAddr(registers.rip);
+        let (stub, patch_32) = match (abi, registers.cs) {
+            (Abi::X86_64, USER_CS_64) => {
+                self.patch.prepare(&memory, vdso)?;
+                if redirected {
+                    self.patch.redirect(&memory, vdso)?;
+                }
+                (self.patch.stub(vdso), None)
+            }
+            (Abi::I386, USER_CS_32) => {
+                let Found::Original(patch) = self.patch_32.look(&memory, vdso)? else {
+                    return Err(Error::refused(format!("the vDSO of process {} is not the kernel's", tid.0)));
+                };
+                // Where its namespace is the host's, the page changes nothing.
+                patch.prepare(&memory, vdso)?;
+                (patch.stub(vdso), Some(patch))
+            }
+            _ => return Err(Error::refused(format!("process {} runs a program of an unknown kind", tid.0))),
+        };
+        self.starting().insert(tid, Starting { resume_at, patch_32 });
+        registers.cs = USER_CS_64;
+        registers.rip = stub.plus(stub::AT_REQUEST).0;
         // No system call is to be restarted at the new address.
         registers.orig_rax = u64::MAX;
         stopped.set_registers(&registers)
     }
 
-    fn starting(&self) -> MutexGuard<'_, HashMap<Tid, RemoteAddr>> {
+    fn starting(&self) -> MutexGuard<'_, HashMap<Tid, Starting>> {
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

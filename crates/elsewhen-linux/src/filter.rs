@@ -10,14 +10,12 @@
 //! every program.
 
 use crate::page::{IMAGE_ADDRESS, image_len};
-use crate::seccomp::{ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, STUB_PASS, X32_BIT};
+use crate::seccomp::{
+    ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, I386_EXECVE, I386_EXECVEAT, I386_SET_THREAD_AREA, STUB_PASS,
+    STUB_PASS_32, X32_BIT, X32_EXECVE, X32_EXECVEAT,
+};
 use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
 use elsewhen_vdso::surface32::{CANCELS, ROWS32, Row32};
-
-const I386_EXECVE: u32 = 11;
-const I386_EXECVEAT: u32 = 358;
-const X32_EXECVE: u32 = X32_BIT | 520;
-const X32_EXECVEAT: u32 = X32_BIT | 545;
 
 /// Offsets in `struct seccomp_data`.
 const DATA_NR: u32 = 0;
@@ -67,11 +65,15 @@ impl Filter {
         code.emit(LOAD, DATA_NR);
         code.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
         let mut numbers: Vec<(u32, What)> = Vec::new();
+        if announces {
+            numbers.push((I386_SET_THREAD_AREA, What::SetThreadArea));
+        }
         if let Some(reach) = reach {
             let rows = ROWS32.iter().filter(|row| row.rules().iter().any(|rule| rule.need.holds(reach)));
             numbers.extend(rows.map(|row| (row.number, What::Row32(row))));
             numbers.extend([WAIT_IS_OVER, CANCELS].map(|number| (number, What::Always)));
         }
+        numbers.sort_by_key(|(number, _)| *number);
         code.select(&numbers, reach.unwrap_or(Reach::LEAST));
         code.land(x86_64);
         code.emit(LOAD, DATA_NR);
@@ -124,6 +126,8 @@ enum What {
     Row32(&'static Row32),
     /// Announced where it sets up thread-local storage.
     ArchPrctl,
+    /// The same of the 32-bit interface: announced, but for the stub's.
+    SetThreadArea,
     /// Caught, whoever makes it.
     Always,
 }
@@ -201,6 +205,7 @@ impl Assembler {
                 What::Row(row) => self.rules(row.rules, row.action == Action::Refuse, reach),
                 What::Row32(row) => self.rules(row.rules(), row.is_refused(), reach),
                 What::ArchPrctl => self.arch_prctl(),
+                What::SetThreadArea => self.set_thread_area(),
                 What::Always => self.emit(RETURN, CATCH),
             }
             self.land(other);
@@ -295,6 +300,15 @@ impl Assembler {
         self.land(other);
         self.emit(RETURN, ALLOW);
     }
+
+    /// Announces `set_thread_area`, but for the stub's.
+    fn set_thread_area(&mut self) {
+        self.emit(LOAD, DATA_ARGS + 8);
+        let other = self.jump_unless(JUMP_IF_EQUAL, STUB_PASS_32);
+        self.emit(RETURN, ALLOW);
+        self.land(other);
+        self.emit(RETURN, ANNOUNCE);
+    }
 }
 
 // The kernel compares the low word of the instruction pointer with these.
@@ -347,6 +361,8 @@ mod tests {
             }
         }
     }
+
+    const ANNOUNCED_32: [u32; 3] = [I386_EXECVE, I386_SET_THREAD_AREA, I386_EXECVEAT];
 
     fn reaches() -> impl Iterator<Item = Reach> {
         [0, 1, 2, 4, 7, 16, 23].into_iter().map(Reach::from_bits)
@@ -444,7 +460,7 @@ mod tests {
                 (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_X86_64, *nr)).collect();
             assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
             let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
-            assert_eq!(i386, [11, 358]);
+            assert_eq!(i386, ANNOUNCED_32);
             assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");
         }
     }
@@ -454,7 +470,7 @@ mod tests {
         for reach in reaches() {
             let filter = Filter::new(reach);
             let native = |number, args: [u64; 6]| verdict(&filter, AUDIT_ARCH_X86_64, number, 0, args);
-            for number in (0..1024).filter(|number| ![I386_EXECVE, I386_EXECVEAT].contains(number)) {
+            for number in (0..1024).filter(|number| !ANNOUNCED_32.contains(number)) {
                 let row = ROWS32.iter().find(|row| row.number == number);
                 for args in
                     [[0; 6], [1; 6], [0, 9, 1, 1, 1, 1], [0, 0x109, 0, 1, 1, 0], [14; 6], [4; 6], [1, 20, 20, 1, 1, 1]]
@@ -483,7 +499,7 @@ mod tests {
         }
         assert!((0..1024).all(|number| {
             let found = verdict(&Filter::announcing(), AUDIT_ARCH_I386, number, 0, [0; 6]);
-            found == if [I386_EXECVE, I386_EXECVEAT].contains(&number) { ANNOUNCE } else { ALLOW }
+            found == if ANNOUNCED_32.contains(&number) { ANNOUNCE } else { ALLOW }
         }));
     }
 
@@ -496,6 +512,11 @@ mod tests {
             assert_eq!(set_fs(near), ANNOUNCE);
         }
         assert_eq!(verdict(&filter, AUDIT_ARCH_X86_64, 59, 0, [0x1002, 0, STUB_PASS, 0, 0, 0]), ANNOUNCE);
+        let set_thread_area = |arg1| verdict(&filter, AUDIT_ARCH_I386, 243, 0, [0x1000, arg1, 0, 0, 0, 0]);
+        assert_eq!(set_thread_area(STUB_PASS_32.into()), ALLOW);
+        for near in [0, 1, STUB_PASS_32 + 1, !STUB_PASS_32] {
+            assert_eq!(set_thread_area(near.into()), ANNOUNCE);
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod probe;
 pub mod process;
 pub mod program;
 pub mod redirect;
+mod redirect32;
 pub mod remote;
 pub mod seccomp;
 pub mod signals;

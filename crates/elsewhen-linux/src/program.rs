@@ -41,6 +41,9 @@ pub struct Program {
     pub kind: String,
 }
 
+/// Another name of i386 (`elf_check_arch_ia32`).
+const EM_486: u16 = 6;
+
 /// How deep the kernel follows scripts that are interpreted by scripts (`BINPRM_MAX_RECURSION`).
 const SCRIPT_DEPTH: usize = 5;
 
@@ -217,11 +220,15 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
         // the program that it is.
         return Program::left_to_kernel(path.to_owned());
     };
-    if header.machine == elf::EM_386 || (header.class == elf::CLASS_32 && header.machine == elf::EM_X86_64) {
-        let reason = "it is a 32-bit program, and this elsewhen has an image for 64-bit x86-64 programs only";
-        return Program::refused(path.to_owned(), "32-bit", reason);
+    if header.class == elf::CLASS_32 && header.machine == elf::EM_X86_64 {
+        let reason = "it is an x32 program, and this elsewhen has an image for x86-64 and i386 programs only";
+        return Program::refused(path.to_owned(), "x32", reason);
     }
-    let Some(program) = Elf::x86_64(start) else { return Program::left_to_kernel(path.to_owned()) };
+    if header.class == elf::CLASS_32 && header.machine == EM_486 {
+        return Program { path: path.to_owned(), entry: Entry::Traced, kind: "32-bit".into() };
+    }
+    let program = Elf::x86_64(start).map(|program| (program, "")).or_else(|| Some((Elf::i386(start)?, "32-bit ")));
+    let Some((program, width)) = program else { return Program::left_to_kernel(path.to_owned()) };
     if header.kind == elf::ET_EXEC && covers_our_place(program) {
         let reason =
             format!("it occupies the addresses {STATE_ADDRESS:#x} and up, where the state, the page and the image go");
@@ -249,7 +256,7 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
         None if tls => ("static", Entry::AtTlsSetup),
         None => ("static, without thread-local storage", Entry::Traced),
     };
-    Program { path: path.to_owned(), entry, kind: kind.into() }
+    Program { path: path.to_owned(), entry, kind: format!("{width}{kind}") }
 }
 
 /// Whether this is glibc's or musl's dynamic loader, which set up thread-local storage for every program.
@@ -283,6 +290,30 @@ mod tests {
         assert_eq!(examine("/").entry, Entry::Kernel);
         assert_eq!(examine("").entry, Entry::Kernel);
         assert_eq!(examine("/proc/self/exe").entry, Entry::AtTlsSetup);
+    }
+
+    #[test]
+    fn programs_of_other_widths_are_told_apart() {
+        // An ELF file with one program header, of a size of its class.
+        let examine = |class: u8, machine: u8, kind: u8, size: u32, vaddr: u32| {
+            let mut file = vec![0; 52 + 32];
+            file[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, 1, 1]);
+            file[16..20].copy_from_slice(&[2, 0, machine, 0]);
+            file[28] = 52;
+            file[42..46].copy_from_slice(&[32, 0, 1, 0]);
+            file[52] = kind;
+            file[60..64].copy_from_slice(&vaddr.to_le_bytes());
+            file[72..76].copy_from_slice(&size.to_le_bytes());
+            examine_elf(&File::open("/dev/null").unwrap(), &file, Path::new("/program"))
+        };
+        let loaded = examine(1, 3, PT_LOAD as u8, 0x1000, 0x804_8000);
+        assert_eq!((loaded.entry, &*loaded.kind), (Entry::Traced, "32-bit static, without thread-local storage"));
+        let with_tls = examine(1, 3, PT_TLS as u8, 4, 0x804_8000);
+        assert_eq!((with_tls.entry, &*with_tls.kind), (Entry::AtTlsSetup, "32-bit static"));
+        assert!(matches!(examine(1, 3, PT_LOAD as u8, 0x1000, IMAGE_ADDRESS as u32).entry, Entry::Refused(_)));
+        assert!(matches!(examine(1, 62, PT_LOAD as u8, 0, 0).entry, Entry::Refused(reason) if reason.contains("x32")));
+        assert_eq!(examine(1, 6, PT_LOAD as u8, 0, 0).entry, Entry::Traced);
+        assert_eq!(examine(1, 40, PT_LOAD as u8, 0, 0).entry, Entry::Kernel);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Step};
 use crate::page::{IMAGE_ADDRESS, Mapping};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
-use elsewhen_vdso::elf::{self, Elf};
+use elsewhen_vdso::elf::{self, Elf, Symbol};
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{ABI_X86_64, Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
@@ -21,7 +21,7 @@ use iced_x86::{
 };
 
 /// A jump with a 32-bit displacement.
-const JUMP_LEN: usize = 5;
+pub(crate) const JUMP_LEN: usize = 5;
 
 /// The kernel lets programs read and write their FS and GS bases (`arch/x86/include/uapi/asm/hwcap2.h`).
 const HWCAP2_FSGSBASE: u64 = 2;
@@ -46,6 +46,24 @@ pub struct Terms {
     pub filtered: Option<Reach>,
     /// Whose namespace it is: `BELONGS_*` of the state.
     pub belongs: u64,
+}
+
+impl Terms {
+    /// What the image is told besides, in a process whose vDSO lies there and is so long.
+    pub(crate) fn boot(&self, vdso: RemoteAddr, length: usize, host_clock: u64, abi: u64) -> Boot {
+        // SAFETY: reads an entry of this process's auxiliary vector.
+        let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+        Boot {
+            vdso_start: vdso.0,
+            vdso_end: vdso.plus(length as u64).0,
+            host_clock,
+            fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
+            reach: self.reach.to_bits(),
+            belongs: self.belongs,
+            filtered: self.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
+            abi,
+        }
+    }
 }
 
 /// The kernel's vDSO, as it is before anyone patches it.
@@ -97,22 +115,11 @@ impl HostVdso {
                 "this kernel gives programs no vDSO (booted with vdso=0?), so there is nothing to redirect",
             ));
         };
-        let memory = RemoteMemory::open(tid)?;
-        // Not by its segment: the section headers lie behind that, on some kernels in a page of their own.
-        let maps = std::fs::read_to_string("/proc/self/maps").step(|| "look at this process's mappings".into())?;
-        let size = maps
-            .lines()
-            .filter_map(Mapping::parse)
-            .find(|mapping| mapping.start == at.0)
-            .map(|mapping| mapping.end - mapping.start)
-            .filter(|size| *size <= 0x10_0000)
-            .ok_or_else(|| Error::refused("this process's vDSO is not where the kernel says"))?;
-        let mut bytes = vec![0; size as usize];
-        memory.read(at, &mut bytes)?;
+        let bytes = read_whole(&RemoteMemory::open(tid)?, at)?;
         if Elf::x86_64(&bytes).is_none() {
             return Err(Error::refused("this kernel's vDSO is not a 64-bit ELF image"));
         }
-        if bytes.windows(8).any(|window| window == MARK.to_le_bytes()) {
+        if is_marked(&bytes) {
             return Err(Error::refused("this process is itself in a time namespace"));
         }
         Ok(Self { bytes })
@@ -131,13 +138,7 @@ impl HostVdso {
 
     /// The end of everything that the ELF headers account for, but not before the last byte that is not zero.
     fn used(&self) -> usize {
-        let Some(elf) = Elf::x86_64(&self.bytes) else { return self.bytes.len() };
-        let tables = [elf.segment_table(), elf.section_table()].into_iter().flatten();
-        let sections = elf.sections().filter(|section| section.kind != elf::SHT_NOBITS);
-        let ends = tables.chain(sections.map(|section| (section.offset, section.size)));
-        let declared = ends.map(|(at, len)| at.saturating_add(len)).max().unwrap_or(u64::MAX);
-        let written = self.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        written.max(usize::try_from(declared).unwrap_or(usize::MAX).min(self.bytes.len()))
+        Elf::x86_64(&self.bytes).map_or(self.bytes.len(), used)
     }
 
     /// Computes the patch.
@@ -170,7 +171,7 @@ impl HostVdso {
                 }
                 continue;
             };
-            let displaced = displaced(&self.bytes, name, function.value, function.size)?;
+            let displaced = displaced(&self.bytes, 64, name, function)?;
             let at = addition.align();
             let (code, moved) = trampoline(name, &displaced, at)?;
             addition.bytes.extend(code);
@@ -209,6 +210,43 @@ impl HostVdso {
             displacements,
         })
     }
+}
+
+/// All of the vDSO that lies at an address of a process.
+///
+/// # Errors
+/// Where none does, or memory cannot be read.
+pub(crate) fn read_whole(memory: &RemoteMemory, at: RemoteAddr) -> Result<Vec<u8>> {
+    let pid = memory.tid().0;
+    // Not by its segment: the section headers lie behind that, on some kernels in a page of their own.
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"));
+    let size = maps
+        .step(|| format!("look at the mappings of process {pid}"))?
+        .lines()
+        .filter_map(Mapping::parse)
+        .find(|mapping| mapping.start == at.0)
+        .map(|mapping| mapping.end - mapping.start)
+        .filter(|size| *size <= 0x10_0000)
+        .ok_or_else(|| Error::refused(format!("the vDSO of process {pid} is not where the kernel says")))?;
+    let mut bytes = vec![0; size as usize];
+    memory.read(at, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether something has been added to these bytes of a vDSO.
+pub(crate) fn is_marked(bytes: &[u8]) -> bool {
+    bytes.windows(8).any(|window| window == MARK.to_le_bytes())
+}
+
+/// The end of everything that the headers of a whole file account for, but not before the last byte that is not zero.
+pub(crate) fn used(elf: Elf<'_>) -> usize {
+    let bytes = elf.bytes();
+    let tables = [elf.segment_table(), elf.section_table()].into_iter().flatten();
+    let sections = elf.sections().filter(|section| section.kind != elf::SHT_NOBITS);
+    let ends = tables.chain(sections.map(|section| (section.offset, section.size)));
+    let declared = ends.map(|(at, len)| at.saturating_add(len)).max().unwrap_or(u64::MAX);
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    written.max(usize::try_from(declared).unwrap_or(usize::MAX).min(bytes.len()))
 }
 
 /// Bytes growing at the end of the vDSO.
@@ -310,18 +348,7 @@ impl Patch {
 
     /// What the image is told in a process whose vDSO lies there.
     pub(crate) fn boot(&self, vdso: RemoteAddr, terms: &Terms) -> Boot {
-        // SAFETY: reads an entry of this process's auxiliary vector.
-        let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-        Boot {
-            vdso_start: vdso.0,
-            vdso_end: vdso.plus(self.original.len() as u64).0,
-            host_clock: vdso.plus(self.host_clock).0,
-            fsgsbase: hwcap2 & HWCAP2_FSGSBASE,
-            reach: terms.reach.to_bits(),
-            belongs: terms.belongs,
-            filtered: terms.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
-            abi: ABI_X86_64,
-        }
+        terms.boot(vdso, self.original.len(), vdso.plus(self.host_clock).0, ABI_X86_64)
     }
 
     /// Whether a process whose vDSO lies there has been patched already.
@@ -337,21 +364,25 @@ impl Patch {
 }
 
 /// The whole instructions at an entry that a jump displaces.
-struct Displaced {
-    instructions: Vec<Instruction>,
-    length: usize,
+pub(crate) struct Displaced {
+    pub(crate) instructions: Vec<Instruction>,
+    pub(crate) length: usize,
     resume: u64,
 }
 
 /// Decodes what the jump will displace, and makes sure that the function never jumps back into it.
-fn displaced(image: &[u8], name: &str, entry: u64, size: u64) -> Result<Displaced> {
+///
+/// # Errors
+/// Where it is too short, or does.
+pub(crate) fn displaced(image: &[u8], bitness: u32, name: &str, function: Symbol<'_>) -> Result<Displaced> {
     let refuse = |why: &str| Error::refused(format!("{name} of this kernel's vDSO cannot be redirected: {why}"));
+    let (entry, base) = (function.value, base(bitness));
     let code = usize::try_from(entry)
         .ok()
-        .and_then(|start| image.get(start..start.checked_add(usize::try_from(size).ok()?)?))
+        .and_then(|start| image.get(start..start.checked_add(usize::try_from(function.size).ok()?)?))
         .ok_or_else(|| refuse("it lies outside the image"))?;
     let instructions: Vec<Instruction> =
-        Decoder::with_ip(64, code, BASE + entry, DecoderOptions::NONE).into_iter().collect();
+        Decoder::with_ip(bitness, code, base + entry, DecoderOptions::NONE).into_iter().collect();
     let mut length = 0;
     let mut count = 0;
     while length < JUMP_LEN {
@@ -364,15 +395,20 @@ fn displaced(image: &[u8], name: &str, entry: u64, size: u64) -> Result<Displace
             return Err(refuse("it is shorter than a jump"));
         }
     }
-    let inside = BASE + entry + 1..BASE + entry + length as u64;
+    let inside = base + entry + 1..base + entry + length as u64;
     if instructions.iter().any(|instruction| inside.contains(&instruction.near_branch_target())) {
         return Err(refuse("it jumps back into its first instructions"));
     }
-    Ok(Displaced { instructions: instructions[..count].to_vec(), length, resume: BASE + entry + length as u64 })
+    Ok(Displaced { instructions: instructions[..count].to_vec(), length, resume: base + entry + length as u64 })
 }
 
 /// Where the vDSO is imagined to lie while code is relocated: everything is relative to it.
 const BASE: u64 = 0x7000_0000_0000;
+
+/// The same for 32-bit code, where an address is an offset.
+const fn base(bitness: u32) -> u64 {
+    if bitness == 64 { BASE } else { 0 }
+}
 
 /// The displaced instructions at a new place, followed by a jump to the rest of the function; and where each of them but
 /// the first was and is, as offsets in the vDSO.
@@ -400,7 +436,7 @@ fn thunk(at: u64, host: u64, image: u64) -> Vec<u8> {
 }
 
 /// The displacement from the end of an instruction to its target, both within the vDSO.
-fn relative(from: u64, to: u64) -> [u8; 4] {
+pub(crate) fn relative(from: u64, to: u64) -> [u8; 4] {
     (to.wrapping_sub(from) as i32).to_le_bytes()
 }
 
@@ -416,12 +452,16 @@ mod tests {
         assert_eq!(&patch.addition.bytes[..8], b"elswhen1");
     }
 
+    fn function(value: u64, size: u64) -> Symbol<'static> {
+        Symbol { name: b"f", kind: elf::STT_FUNC, section: 1, value, size }
+    }
+
     #[test]
     fn short_branches_in_displaced_instructions_are_widened() {
         // cmp edi, 23; ja +103: the branch is inside the bytes that a jump displaces.
         let mut image = vec![0x90; 256];
         image[16..21].copy_from_slice(&[0x83, 0xff, 0x17, 0x77, 0x67]);
-        let displaced = displaced(&image, "f", 16, 127).unwrap();
+        let displaced = displaced(&image, 64, "f", function(16, 127)).unwrap();
         assert_eq!(displaced.length, 5);
         let (code, moved) = trampoline("f", &displaced, 0x1000).unwrap();
         assert_eq!(moved, [(19, 0x1003)]);
@@ -434,8 +474,14 @@ mod tests {
     fn a_function_that_loops_to_its_start_is_refused() {
         // xor eax, eax; nop; nop; nop; jmp to the first nop.
         let image = [0x31, 0xc0, 0x90, 0x90, 0x90, 0xeb, 0xfb, 0x90];
-        assert!(displaced(&image, "f", 0, 8).err().unwrap().to_string().contains("jumps back"));
+        assert!(displaced(&image, 64, "f", function(0, 8)).err().unwrap().to_string().contains("jumps back"));
         // ret: shorter than a jump.
-        assert!(displaced(&[0xc3, 0x90, 0x90, 0x90, 0x90], "f", 0, 5).err().unwrap().to_string().contains("shorter"));
+        assert!(
+            displaced(&[0xc3, 0x90, 0x90, 0x90, 0x90], 64, "f", function(0, 5))
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("shorter")
+        );
     }
 }

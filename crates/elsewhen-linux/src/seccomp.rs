@@ -24,6 +24,17 @@ pub(crate) const X32_BIT: u32 = 0x4000_0000;
 /// announced one. The filter lets it pass.
 pub(crate) const STUB_PASS: u64 = 0xe15e_0001_7061_7373;
 
+/// The second argument, which the kernel ignores, of `set_thread_area(2)` made by the stub in place of the announced
+/// one. The filter lets it pass.
+pub(crate) const STUB_PASS_32: u32 = 0xe15e_7061;
+
+// Numbers of the other interfaces.
+pub(crate) const I386_EXECVE: u32 = 11;
+pub(crate) const I386_SET_THREAD_AREA: u32 = 243;
+pub(crate) const I386_EXECVEAT: u32 = 358;
+pub(crate) const X32_EXECVE: u32 = X32_BIT | 520;
+pub(crate) const X32_EXECVEAT: u32 = X32_BIT | 545;
+
 /// Loads a filter into the calling thread and returns its listener.
 ///
 /// Async-signal-safe: meant for between `fork(2)` and `execve(2)`. Sets `no_new_privs` only where the kernel
@@ -128,8 +139,8 @@ pub enum Call {
         /// The third argument, which the kernel ignores.
         extra: u64,
     },
-    /// An `execve(2)` through the 32-bit interface.
-    ForeignExec,
+    /// `set_thread_area(2)` of the 32-bit interface: a 32-bit program at its start.
+    SetThreadArea,
 }
 
 /// What became of an answer or a descriptor for a member.
@@ -196,15 +207,16 @@ impl Listener {
         if result < 0 {
             return Err(Error::new("receive a member's call", io::Error::last_os_error()));
         }
-        let (arg, number) = (raw.data.args, i64::from(raw.data.nr));
-        let call = if raw.data.arch != AUDIT_ARCH_X86_64 || raw.data.nr as u32 & X32_BIT != 0 {
-            Call::ForeignExec
-        } else if number == libc::SYS_execve {
-            Call::Execve { path: arg[0] }
-        } else if number == libc::SYS_execveat {
-            Call::Execveat { directory: arg[0] as i32, path: arg[1], flags: arg[4] as u32 }
-        } else {
-            Call::SetFs { base: arg[1], extra: arg[2] }
+        const EXECVE: u32 = libc::SYS_execve as u32;
+        const EXECVEAT: u32 = libc::SYS_execveat as u32;
+        let arg = raw.data.args;
+        let call = match (raw.data.arch, raw.data.nr as u32) {
+            (AUDIT_ARCH_I386, I386_EXECVE) | (AUDIT_ARCH_X86_64, EXECVE | X32_EXECVE) => Call::Execve { path: arg[0] },
+            (AUDIT_ARCH_I386, I386_EXECVEAT) | (AUDIT_ARCH_X86_64, EXECVEAT | X32_EXECVEAT) => {
+                Call::Execveat { directory: arg[0] as i32, path: arg[1], flags: arg[4] as u32 }
+            }
+            (AUDIT_ARCH_I386, _) => Call::SetThreadArea,
+            _ => Call::SetFs { base: arg[1], extra: arg[2] },
         };
         Ok(Notification { id: raw.id, tid: Tid(raw.pid), call, return_address: raw.data.instruction_pointer })
     }

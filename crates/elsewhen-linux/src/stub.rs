@@ -7,7 +7,11 @@
 //! call and puts the code behind it right again. It speaks to the
 //! supervisor by `arch_prctl(ARCH_SET_FS, WORD, EXTRA)`, which the filter announces, with words that are no
 //! valid addresses. If nobody answers, it ends the process: half a namespace is worse than none.
+//!
+//! A 32-bit program runs the same stub, in 64-bit mode, with a [few instructions](code_32) more for the way in from its own
+//! mode and back. Its code is put right and its call made again in them.
 
+use crate::enter::USER_CS_64;
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::RemoteAddr;
 use elsewhen_vdso::image;
@@ -16,6 +20,12 @@ use std::arch::global_asm;
 
 /// Bytes of a jump to anywhere.
 pub(crate) const FAR_JUMP_LEN: usize = 14;
+
+/// Bytes of a jump from 32-bit code into 64-bit mode.
+pub(crate) const MODE_JUMP_LEN: usize = 7;
+
+/// `__USER32_CS`.
+pub(crate) const USER_CS_32: u64 = 0x23;
 
 /// "Give me the descriptors", said by a process entered at its first instruction.
 pub(crate) const WORD_REQUEST: u64 = 0xe15e_0001_0000_0001;
@@ -31,6 +41,8 @@ global_asm!(
     ".balign 16",
     ".globl elsewhen_stub_start, elsewhen_stub_map, elsewhen_stub_parameters, elsewhen_stub_end",
     ".hidden elsewhen_stub_start, elsewhen_stub_map, elsewhen_stub_parameters, elsewhen_stub_end",
+    ".globl elsewhen_stub_map_32, elsewhen_stub_call_32, elsewhen_stub_back_32, elsewhen_stub_end_32",
+    ".hidden elsewhen_stub_map_32, elsewhen_stub_call_32, elsewhen_stub_back_32, elsewhen_stub_end_32",
     "elsewhen_stub_start:",
     // Entered at a program's first instruction. Ask; the answer comes with the parameters filled in.
     "mov eax, {arch_prctl}",
@@ -128,7 +140,7 @@ global_asm!(
     "pop rsi",
     "pop rdi",
     "xor eax, eax",
-    "cmp qword ptr [rip + 36f], 0",
+    "cmp dword ptr [rip + 23f], 0",
     "je 6f",
     // Make the announced call, marked as ours by an argument that the kernel ignores.
     "push rdx",
@@ -157,7 +169,8 @@ global_asm!(
     "elsewhen_stub_parameters:",
     "20: .long 0",
     "21: .long 0",
-    "22: .long 0, 0",
+    "22: .long 0",
+    "23: .long 0",
     "30: .quad 0",
     "31: .quad 0",
     "32: .quad 0",
@@ -168,7 +181,31 @@ global_asm!(
     "37: .quad 0, 0",
     "38: .quad 0, 0, 0, 0, 0, 0, 0, 0",
     "elsewhen_stub_end:",
+    // Where a 32-bit program goes on, offset and segment.
+    "39: .long 0, {user_cs_32}",
+    // Entered from 32-bit code, right behind a system call. The upper halves of registers are nobody's business there, and
+    // the registers from r8 on are not the program's; here, ecx is to survive too.
+    "elsewhen_stub_map_32:",
+    "mov eax, eax",
+    "mov esp, esp",
+    "mov r12d, ecx",
+    "jmp elsewhen_stub_map",
+    // Left for a program that was caught: makes its announced call, marked as ours by an argument that the kernel ignores.
+    "elsewhen_stub_call_32:",
+    "mov eax, {set_thread_area}",
+    "mov ecx, {pass_32}",
+    "int 0x80",
+    "mov ecx, r12d",
+    // jmp fword ptr [rip + 39b]
+    "elsewhen_stub_back_32:",
+    ".byte 0xff, 0x2d",
+    ".long 39b - 38f",
+    "38:",
+    "elsewhen_stub_end_32:",
     ".popsection",
+    user_cs_32 = const USER_CS_32,
+    set_thread_area = const crate::seccomp::I386_SET_THREAD_AREA,
+    pass_32 = const crate::seccomp::STUB_PASS_32,
     arch_prctl = const libc::SYS_arch_prctl,
     set_fs = const crate::seccomp::ARCH_SET_FS,
     request = const WORD_REQUEST,
@@ -196,6 +233,10 @@ unsafe extern "C" {
     static elsewhen_stub_map: u8;
     static elsewhen_stub_parameters: u8;
     static elsewhen_stub_end: u8;
+    static elsewhen_stub_map_32: u8;
+    static elsewhen_stub_call_32: u8;
+    static elsewhen_stub_back_32: u8;
+    static elsewhen_stub_end_32: u8;
 }
 
 /// The stub's bytes, parameters included.
@@ -204,12 +245,23 @@ pub(crate) fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(&raw const elsewhen_stub_start, offset(&raw const elsewhen_stub_end)) }
 }
 
-/// Offset of the way in for a process at its first instruction.
+/// As [`code`], for 32-bit programs.
+pub(crate) fn code_32() -> &'static [u8] {
+    // SAFETY: as above; the run goes on behind the parameters.
+    unsafe { std::slice::from_raw_parts(&raw const elsewhen_stub_start, offset(&raw const elsewhen_stub_end_32)) }
+}
+
+/// Offset of the way in for a process at its first instruction, in 64-bit mode.
 pub(crate) const AT_REQUEST: u64 = 0;
 
 /// Offset of the way in for a process that returns from a system call.
 pub(crate) fn at_map() -> u64 {
     offset(&raw const elsewhen_stub_map) as u64
+}
+
+/// Offset of the same for 32-bit programs, in 64-bit mode.
+pub(crate) fn at_map_32() -> u64 {
+    offset(&raw const elsewhen_stub_map_32) as u64
 }
 
 /// Offset of the parameters.
@@ -248,15 +300,30 @@ pub(crate) struct Caught {
 impl Parameters {
     /// As the stub reads them.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128);
+        self.bytes(self.resume_at, self.caught.is_some())
+    }
+
+    /// As the stub at an address reads them in a 32-bit program.
+    pub(crate) fn to_bytes_32(self, stub: RemoteAddr) -> Vec<u8> {
+        let way_out = match self.caught {
+            Some(_) => &raw const elsewhen_stub_call_32,
+            None => &raw const elsewhen_stub_back_32,
+        };
+        let mut bytes = self.bytes(stub.plus(offset(way_out) as u64), false);
+        bytes.extend((self.resume_at.0 as u32).to_le_bytes());
+        bytes
+    }
+
+    /// The parameters, with where the stub ends and whether it makes the announced call before.
+    fn bytes(self, end_at: RemoteAddr, calls: bool) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
         let memory_fd = self.caught.map_or(-1, |caught| caught.memory_fd);
-        for fd in [self.page_fd, self.image_fd, memory_fd, 0] {
-            bytes.extend(fd.to_le_bytes());
+        for word in [self.page_fd, self.image_fd, memory_fd, i32::from(calls)] {
+            bytes.extend(word.to_le_bytes());
         }
         let put_right = self.caught.map_or(0, |_| self.resume_at.0);
         let boot_address = IMAGE_ADDRESS + image::HOOK_BOOT;
-        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), STATE_ADDRESS, self.resume_at.0, boot_address, put_right]
-        {
+        for word in [PAGE_ADDRESS, IMAGE_ADDRESS, image_len(), STATE_ADDRESS, end_at.0, boot_address, put_right] {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(self.caught.map_or([0; FAR_JUMP_LEN], |caught| caught.displaced));
@@ -284,6 +351,14 @@ pub(crate) fn far_jump(to: RemoteAddr) -> [u8; FAR_JUMP_LEN] {
     code
 }
 
+/// `jmp far to`, from 32-bit code into 64-bit mode, to be placed behind an announced call.
+pub(crate) fn mode_jump(to: RemoteAddr) -> [u8; MODE_JUMP_LEN] {
+    let mut code = [0xea, 0, 0, 0, 0, 0, 0];
+    code[1..5].copy_from_slice(&(to.0 as u32).to_le_bytes());
+    code[5..].copy_from_slice(&(USER_CS_64 as u16).to_le_bytes());
+    code
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -294,6 +369,7 @@ pub(crate) mod tests {
             Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0, abi: 0 };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
+        assert_eq!(parameters.to_bytes_32(RemoteAddr(0)).len() as u64, code().len() as u64 + 4 - at_parameters());
     }
 
     /// Fails unless code with parameters behind it is whole instructions which refer to nothing outside.
@@ -309,5 +385,17 @@ pub(crate) mod tests {
     #[test]
     fn the_stub_is_position_independent() {
         assert_refers_to_itself(code(), at_parameters());
+    }
+
+    #[test]
+    fn a_32_bit_program_is_left_by_a_jump_into_its_own_mode() {
+        let back = offset(&raw const elsewhen_stub_back_32);
+        let jump = iced_x86::Decoder::with_ip(64, &code_32()[back..], back as u64, 0).decode();
+        assert_eq!(jump.code(), iced_x86::Code::Jmp_m1632);
+        assert_eq!(jump.ip_rel_memory_address(), code().len() as u64);
+        assert_eq!(jump.next_ip(), code_32().len() as u64);
+        let there = mode_jump(RemoteAddr(0xf7f8_0123));
+        let jump = iced_x86::Decoder::new(32, &there, 0).decode();
+        assert_eq!((jump.far_branch32(), u64::from(jump.far_branch_selector())), (0xf7f8_0123, USER_CS_64));
     }
 }

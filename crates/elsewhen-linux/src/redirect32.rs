@@ -1,0 +1,312 @@
+//! The entries of the 32-bit vDSO, turned towards the image.
+//!
+//! As [`redirect`](crate::redirect) has it, with less room: the unused end of the vDSO does not hold all that is added. But
+//! of the functions that are redirected only two are ever called again, `clock_gettime64` and `clock_getres`, from which the
+//! image has all the others. So the body of `clock_gettime` is dead, and what is added lies there first.
+//!
+//! This process is a 64-bit one, and has no such vDSO: the kernel's is read from the first 32-bit program that there is.
+
+use crate::error::{Error, Result};
+use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS};
+use crate::redirect::{self, JUMP_LEN, MARK, Terms, is_marked, relative};
+use crate::remote::{RemoteAddr, RemoteMemory};
+use crate::stub;
+use elsewhen_vdso::elf::{Elf, STT_FUNC, Symbol};
+use elsewhen_vdso::image;
+use elsewhen_vdso::state::{ABI_I386, Boot};
+use iced_x86::{BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, InstructionBlock};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const CLOCK_GETTIME64: &str = "__vdso_clock_gettime64";
+const CLOCK_GETTIME: &str = "__vdso_clock_gettime";
+const CLOCK_GETRES: &str = "__vdso_clock_getres";
+const CLOCK_GETRES_TIME64: &str = "__vdso_clock_getres_time64";
+
+/// The functions that are redirected, the hook of each, and whose original code the hook calls.
+const ENTRIES: [(&str, u64, &str); 5] = [
+    (CLOCK_GETTIME64, image::HOOK_CLOCK_GETTIME64_32, CLOCK_GETTIME64),
+    (CLOCK_GETTIME, image::HOOK_CLOCK_GETTIME_32, CLOCK_GETTIME64),
+    ("__vdso_gettimeofday", image::HOOK_GETTIMEOFDAY_32, CLOCK_GETTIME64),
+    ("__vdso_time", image::HOOK_TIME_32, CLOCK_GETTIME64),
+    (CLOCK_GETRES, image::HOOK_CLOCK_GETRES_32, CLOCK_GETRES),
+];
+
+/// `push ebx; mov ebx, [esp + 8]; mov ecx, [esp + 12]; mov eax, 406; int 0x80; pop ebx; ret`: `clock_getres_time64` as a
+/// system call.
+const GETRES_TIME64: [u8; 18] =
+    [0x53, 0x8b, 0x5c, 0x24, 8, 0x8b, 0x4c, 0x24, 12, 0xb8, 0x96, 1, 0, 0, 0xcd, 0x80, 0x5b, 0xc3];
+
+/// What to write into the vDSO of a 32-bit member.
+#[derive(Debug)]
+pub(crate) struct Patch32 {
+    original: Vec<u8>,
+    /// From the first byte that is changed to the last.
+    changed: Range<usize>,
+    patched: Vec<u8>,
+    stub: u64,
+}
+
+/// The patch for the vDSO that has been met.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Option<Arc<Patch32>>>);
+
+/// What has been found in a 32-bit process.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Its vDSO is as the kernel made it; what to write there.
+    Original(Arc<Patch32>),
+    /// It has been patched already.
+    Applied,
+}
+
+impl Known {
+    /// Looks at the vDSO of a 32-bit process.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or redirected.
+    pub(crate) fn look(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<Found> {
+        let bytes = redirect::read_whole(memory, vdso)?;
+        if is_marked(&bytes) {
+            return Ok(Found::Applied);
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has changed its own vDSO has changed nobody else's.
+        if let Some(patch) = known.as_ref().filter(|patch| patch.original == bytes) {
+            return Ok(Found::Original(Arc::clone(patch)));
+        }
+        let patch = Arc::new(Patch32::new(bytes)?);
+        *known = Some(Arc::clone(&patch));
+        Ok(Found::Original(patch))
+    }
+}
+
+impl Patch32 {
+    /// Computes the patch of a vDSO.
+    ///
+    /// # Errors
+    /// Where it lacks a function, an entry cannot be redirected, or there is no room.
+    fn new(original: Vec<u8>) -> Result<Self> {
+        let elf = Elf::i386(&original).ok_or_else(|| refused("is not an ELF image"))?;
+        let missing = |name: &str| refused(format!("has no {name}"));
+        let function = |name: &str| elf.function(name);
+        let dead = function(CLOCK_GETTIME).ok_or_else(|| missing(CLOCK_GETTIME))?;
+        let mut patched = Patched::new(elf, dead)?;
+        check_ways_in(elf, &[function(CLOCK_GETTIME), function(CLOCK_GETRES_TIME64)])?;
+        let stub = patched.add(stub::code_32())?;
+        patched.add(&MARK.to_le_bytes())?;
+        let mut hosts = Vec::new();
+        for (name, hook, calls) in ENTRIES {
+            let Some(entry) = function(name) else {
+                if name == CLOCK_GETTIME64 {
+                    return Err(missing(name));
+                }
+                continue;
+            };
+            let mut length = JUMP_LEN;
+            if name == calls {
+                let displaced = redirect::displaced(&original, 32, name, entry)?;
+                length = displaced.length;
+                let at = patched.place(TRAMPOLINE_ROOM)?;
+                let code = trampoline(&original, name, &displaced, at)?;
+                if code.len() > TRAMPOLINE_ROOM {
+                    return Err(refused(format!("has a {name} that begins with too much")));
+                }
+                patched.write(at, &code);
+                hosts.push((name, at));
+            } else if entry.size < JUMP_LEN as u64 {
+                return Err(refused(format!("has a {name} that is shorter than a jump")));
+            }
+            let host = hosts.iter().find(|(name, _)| *name == calls).map(|(_, at)| *at);
+            let host = host.ok_or_else(|| missing(calls))?;
+            let at = patched.place(THUNK_LEN)?;
+            patched.write(at, &thunk(at, host, IMAGE_ADDRESS + hook));
+            let mut jump = vec![0xe9];
+            jump.extend(relative(entry.value + JUMP_LEN as u64, at));
+            // Nothing arrives behind the jump; if it did, a trap is better than half an instruction.
+            jump.resize(length, 0xcc);
+            patched.write(entry.value, &jump);
+        }
+        if let Some(getres) = function(CLOCK_GETRES_TIME64) {
+            if getres.size < GETRES_TIME64.len() as u64 {
+                return Err(refused(format!("has a {CLOCK_GETRES_TIME64} that is shorter than a system call")));
+            }
+            patched.write(getres.value, &GETRES_TIME64);
+        }
+        let patched = patched.bytes;
+        let differs = |at: &usize| original[*at] != patched[*at];
+        let first = (0..original.len()).find(differs).unwrap_or(0);
+        let last = (0..original.len()).rfind(differs).unwrap_or(0);
+        Ok(Self { changed: first..last + 1, patched, original, stub })
+    }
+
+    /// Redirects the entries of a process that has just been [found](Known::look) to have this vDSO as the kernel made it.
+    ///
+    /// # Errors
+    /// Where memory cannot be written. The caller must not let the process run on then.
+    pub(crate) fn prepare(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
+        memory.write(vdso.plus(self.changed.start as u64), &self.patched[self.changed.clone()])
+    }
+
+    /// Where the stub lies in a patched process.
+    pub(crate) const fn stub(&self, vdso: RemoteAddr) -> RemoteAddr {
+        vdso.plus(self.stub)
+    }
+
+    /// What the image is told in a process whose vDSO lies there.
+    pub(crate) fn boot(&self, vdso: RemoteAddr, terms: &Terms) -> Boot {
+        // Its host's function is 32-bit code, which only the hooks call.
+        terms.boot(vdso, self.original.len(), 0, ABI_I386)
+    }
+}
+
+fn refused(why: impl AsRef<str>) -> Error {
+    Error::refused(format!("this kernel's vDSO for 32-bit programs {}", why.as_ref()))
+}
+
+/// A vDSO being patched.
+struct Patched {
+    bytes: Vec<u8>,
+    /// What is still free.
+    room: [Range<u64>; 2],
+}
+
+impl Patched {
+    /// `dead` is a function of which only the entry is needed.
+    fn new(elf: Elf<'_>, dead: Symbol<'_>) -> Result<Self> {
+        let bytes = elf.bytes().to_vec();
+        let room = [dead.value + JUMP_LEN as u64..dead.value.saturating_add(dead.size), {
+            redirect::used(elf) as u64..bytes.len() as u64
+        }];
+        if room[0].end > bytes.len() as u64 {
+            return Err(refused(format!("has a {CLOCK_GETTIME} that lies outside")));
+        }
+        Ok(Self { bytes, room })
+    }
+
+    /// Takes room, at a multiple of 16.
+    fn place(&mut self, length: usize) -> Result<u64> {
+        for room in &mut self.room {
+            let start = room.start.next_multiple_of(16);
+            if start + length as u64 <= room.end {
+                room.start = start + length as u64;
+                return Ok(start);
+            }
+        }
+        let left: Vec<u64> = self.room.iter().map(|room| room.end.saturating_sub(room.start)).collect();
+        Err(refused(format!("has no room for {length} bytes more, but {left:?}")))
+    }
+
+    fn write(&mut self, at: u64, code: &[u8]) {
+        self.bytes[at as usize..at as usize + code.len()].copy_from_slice(code);
+    }
+
+    fn add(&mut self, code: &[u8]) -> Result<u64> {
+        let at = self.place(code.len())?;
+        self.write(at, code);
+        Ok(at)
+    }
+}
+
+/// Makes sure that nothing but the entry leads into functions that are overwritten.
+fn check_ways_in(elf: Elf<'_>, overwritten: &[Option<Symbol<'_>>]) -> Result<()> {
+    const EXECUTABLE: u64 = 4;
+    let dead: Vec<(&[u8], Range<u64>)> = overwritten
+        .iter()
+        .flatten()
+        .map(|function| (function.name, function.value..function.value.saturating_add(function.size)))
+        .collect();
+    let is_function = |symbol: &Symbol<'_>| symbol.kind == STT_FUNC && symbol.section != 0;
+    let mut starts: Vec<u64> = elf.dynamic_symbols().filter(is_function).map(|function| function.value).collect();
+    starts.extend(elf.sections().filter(|section| section.flags & EXECUTABLE != 0).map(|section| section.offset));
+    starts.sort_unstable();
+    for (at, start) in starts.iter().enumerate() {
+        // Code without a symbol follows some function, in the same section.
+        let section = elf.sections().find(|section| {
+            section.flags & EXECUTABLE != 0
+                && (section.offset..section.offset.saturating_add(section.size)).contains(start)
+        });
+        let Some(section) = section else { return Err(refused("has a function outside its code")) };
+        let next = starts[at + 1..].iter().find(|next| *next != start).copied().unwrap_or(u64::MAX);
+        let end = next.min(section.offset + section.size);
+        let code = elf.slice(*start, end - start).ok_or_else(|| refused("is cut off"))?;
+        for instruction in Decoder::with_ip(32, code, *start, DecoderOptions::NONE) {
+            let (from, to) = (instruction.ip(), instruction.near_branch_target());
+            let is_branch = matches!(
+                instruction.flow_control(),
+                FlowControl::Call | FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            );
+            let entered = dead.iter().find(|(_, body)| is_branch && !body.contains(&from) && body.contains(&to));
+            if let Some((name, _)) = entered {
+                let name = String::from_utf8_lossy(name);
+                return Err(refused(format!("has code at {from:#x} that leads into {name}, which must not be needed")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The displaced instructions at a new place, followed by a jump to the rest of the function.
+fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64) -> Result<Vec<u8>> {
+    let failed =
+        |error: iced_x86::IcedError| Error::refused(format!("relocate the first instructions of {name}: {error}"));
+    let mut code = Vec::new();
+    let mut resume = 0;
+    for instruction in &displaced.instructions {
+        resume = instruction.next_ip();
+        match instruction.flow_control() {
+            FlowControl::Next => code.extend(&image[instruction.ip() as usize..instruction.next_ip() as usize]),
+            FlowControl::Call if instruction.is_call_near() => {
+                let register = register_with_address(image, instruction.near_branch_target()).ok_or_else(|| {
+                    Error::refused(format!("relocate the first instructions of {name}: they call a function"))
+                })?;
+                // call here; here: pop register; lea register, [register + where it was called from - here]
+                code.extend([0xe8, 0, 0, 0, 0, 0x58 | register, 0x8d, 0x80 | register << 3 | register]);
+                let here = at + code.len() as u64 - 3;
+                code.extend(relative(here, instruction.next_ip()));
+            }
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
+                let block = InstructionBlock::new(std::slice::from_ref(instruction), at + code.len() as u64);
+                code.extend(BlockEncoder::encode(32, block, BlockEncoderOptions::NONE).map_err(failed)?.code_buffer);
+            }
+            _ => {
+                return Err(Error::refused(format!(
+                    "relocate the first instructions of {name}: one of them cannot be anywhere else"
+                )));
+            }
+        }
+    }
+    code.push(0xe9);
+    code.extend(relative(at + code.len() as u64 + 4, resume));
+    Ok(code)
+}
+
+/// The number of the register in which a function returns the address that it was called from (`__x86.get_pc_thunk`).
+fn register_with_address(image: &[u8], function: u64) -> Option<u8> {
+    const ESP: u8 = 4;
+    let start = usize::try_from(function).ok()?;
+    // mov register, [esp]; ret
+    let [0x8b, operands, 0x24, 0xc3] = *image.get(start..start.checked_add(4)?)? else { return None };
+    let register = operands >> 3 & 7;
+    (operands & 0xc7 == 0x04 && register != ESP).then_some(register)
+}
+
+/// How much room a [`trampoline`] gets.
+const TRAMPOLINE_ROOM: usize = 48;
+
+/// The bytes of [`thunk`].
+const THUNK_LEN: usize = 23;
+
+/// `call here; here: pop eax; add eax, host - here; mov edx, page; mov ecx, image; jmp ecx`.
+fn thunk(at: u64, host: u64, image: u64) -> [u8; THUNK_LEN] {
+    let mut code = [0xe8, 0, 0, 0, 0, 0x58, 0x05, 0, 0, 0, 0, 0xba, 0, 0, 0, 0, 0xb9, 0, 0, 0, 0, 0xff, 0xe1];
+    code[7..11].copy_from_slice(&relative(at + 5, host));
+    code[12..16].copy_from_slice(&(PAGE_ADDRESS as u32).to_le_bytes());
+    code[17..21].copy_from_slice(&(image as u32).to_le_bytes());
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+}
