@@ -18,7 +18,7 @@ use crate::halt::{Halted, PATIENCE};
 use crate::interrupted::{at_address, redirect, settle_others, settled};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::redirect::{HostVdso, Patch, Terms};
-use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
+use crate::remote::{Abi, AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::{Call, Listener};
 use crate::stub::boot_bytes;
 use crate::trace::Registers;
@@ -345,6 +345,13 @@ pub fn check_kind(pid: u32) -> Result<()> {
     }
     if std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(is_missing) {
         return Err(Error::refused(format!("process {pid} is a thread of the kernel")));
+    }
+    // What may not be read is told where it is needed.
+    if AuxVector::of(Tid(pid)).is_ok_and(|vector| vector.abi == Abi::I386) {
+        return Err(Error::refused(format!(
+            "process {pid} runs a 32-bit program, which cannot change its namespace while it runs; start it with \
+             `elsewhen run`"
+        )));
     }
     Ok(())
 }
