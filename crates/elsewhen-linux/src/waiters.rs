@@ -9,6 +9,7 @@ use crate::remote::{RemoteAddr, RemoteMemory, Tid};
 use crate::timers::{self, Change};
 use elsewhen_vdso::state::{State, frame};
 use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
+use elsewhen_vdso::surface32::native;
 use std::fs;
 use std::io::Read;
 
@@ -111,9 +112,19 @@ fn waits_by_another_state(pid: u32, tid: u32, current: u32) -> bool {
         let counter = bytes[frame::TICKET..].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         // A call that a stop has interrupted shows as the one that restarts it.
         let same_call = number == libc::SYS_restart_syscall as u64
-            || (word(frame::CALL) == number && word(frame::CALL + 8) == rest[0]);
+            || (word(frame::CALL) == number && word(frame::CALL + 8) == rest[0])
+            || is_made_as(word(frame::CALL), number);
         same_call && bytes[frame::KIND] != 0 && counter != current
     })
+}
+
+/// Whether the gate of 32-bit programs makes a 64-bit call as one of that number of their interface.
+fn is_made_as(call: u64, number: u64) -> bool {
+    const RESTART_SYSCALL: u64 = 0;
+    // `nanosleep` as `clock_nanosleep`, and `io_getevents` as `io_pgetevents`: theirs alone have 64-bit times.
+    const OTHERS: [(u64, u64); 2] = [(35, 407), (208, 416)];
+    let native = u32::try_from(number).ok().and_then(native).map(|(native, _)| u64::from(native));
+    number == RESTART_SYSCALL || native == Some(call) || OTHERS.contains(&(call, number))
 }
 
 /// Queues the signal. False where the thread is gone or may not be signalled.
