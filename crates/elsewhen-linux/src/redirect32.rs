@@ -309,4 +309,136 @@ fn thunk(at: u64, host: u64, image: u64) -> [u8; THUNK_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::{Abi, AuxVector, Tid};
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Child, Command, Stdio};
+
+    /// A 32-bit program that waits for ever.
+    struct Program(Child);
+
+    impl Program {
+        /// `None` where the kernel runs no 32-bit programs.
+        fn start() -> Option<Self> {
+            const AT: u32 = 0x804_8000;
+            let mut file = vec![0_u8; 84];
+            file[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");
+            file[16..20].copy_from_slice(&[2, 0, 3, 0]);
+            // mov eax, 29; int 0x80; jmp to the first: pause(2).
+            let code = [0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7];
+            let words: [(usize, u32); 9] = [
+                (20, 1),
+                (24, AT + 84),
+                (28, 52),
+                (40, 32 << 16 | 52),
+                (44, 1),
+                (52, 1),
+                (60, AT),
+                (68, 84 + code.len() as u32),
+                (72, 84 + code.len() as u32),
+            ];
+            words.iter().for_each(|(at, word)| file[*at..at + 4].copy_from_slice(&word.to_le_bytes()));
+            file[76] = 5;
+            file.extend(code);
+            let path = std::env::temp_dir().join(format!("elsewhen-i386-{}", std::process::id()));
+            std::fs::write(&path, file).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+            let child = Command::new(&path).stdin(Stdio::null()).spawn();
+            std::fs::remove_file(&path).unwrap();
+            match child {
+                Ok(child) => Some(Self(child)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn the_vdso_of_32_bit_programs_can_be_patched_once() {
+        let Some(program) = Program::start() else {
+            eprintln!("SKIP: this kernel runs no 32-bit programs");
+            return;
+        };
+        let tid = Tid(program.0.id());
+        let (abi, vdso) = AuxVector::of_with_vdso(tid).unwrap();
+        assert_eq!(abi, Abi::I386);
+        let memory = RemoteMemory::open(tid).unwrap();
+        let known = Known::default();
+        let Found::Original(patch) = known.look(&memory, vdso).unwrap() else { panic!("patched already") };
+        let Found::Original(again) = known.look(&memory, vdso).unwrap() else { panic!("patched already") };
+        assert!(Arc::ptr_eq(&patch, &again));
+        patch.prepare(&memory, vdso).unwrap();
+        assert!(matches!(known.look(&memory, vdso).unwrap(), Found::Applied));
+        let bytes = redirect::read_whole(&memory, vdso).unwrap();
+        assert_eq!(bytes, patch.patched);
+        assert!(bytes[patch.stub as usize..].starts_with(stub::code_32()));
+        // Every entry leads to its hook.
+        let elf = Elf::i386(&bytes).unwrap();
+        let decode = |at: u64| Decoder::with_ip(32, &bytes[at as usize..], at, DecoderOptions::NONE);
+        for (name, hook, _) in ENTRIES {
+            let Some(entry) = elf.function(name) else { continue };
+            let thunk = decode(entry.value).decode().near_branch_target();
+            let instructions: Vec<_> = decode(thunk).into_iter().take(6).collect();
+            assert_eq!(instructions[3].immediate(1), PAGE_ADDRESS, "{name}");
+            assert_eq!(instructions[4].immediate(1), IMAGE_ADDRESS + hook, "{name}");
+            let host = (thunk as u32 + 5).wrapping_add(instructions[2].immediate(1) as u32);
+            assert!((host as usize) < bytes.len(), "{name}");
+        }
+    }
+
+    /// What a function begins with: `call` of the thunk at 32, and what comes then.
+    fn image(register: u8, first: &[u8]) -> Vec<u8> {
+        let mut image = vec![0x90; 64];
+        image[..first.len()].copy_from_slice(first);
+        let to = 32 - (first.len() as u8 + 5);
+        image[first.len()..][..5].copy_from_slice(&[0xe8, to, 0, 0, 0]);
+        image[32..36].copy_from_slice(&[0x8b, 0x04 | register << 3, 0x24, 0xc3]);
+        image
+    }
+
+    fn moved(image: &[u8]) -> Result<Vec<u8>> {
+        let function = Symbol { name: b"f", kind: STT_FUNC, section: 1, value: 0, size: 32 };
+        trampoline(image, "f", &redirect::displaced(image, 32, "f", function)?, 0x1000)
+    }
+
+    #[test]
+    fn displaced_code_that_asks_where_it_is_learns_where_it_was() {
+        for register in [0, 3, 5, 7] {
+            // push ebp; mov ebp, esp
+            let first = [0x55, 0x89, 0xe5];
+            let code = moved(&image(register, &first)).unwrap();
+            assert_eq!(code[..3], first);
+            let instructions: Vec<_> = Decoder::with_ip(32, &code[3..], 0x1003, 0).into_iter().collect();
+            assert_eq!(instructions[0].near_branch_target(), instructions[1].ip());
+            assert_eq!(instructions[1].op0_register(), instructions[2].op0_register());
+            assert_eq!(instructions[2].memory_base(), instructions[2].op0_register());
+            let displacement = instructions[2].memory_displacement32();
+            assert_eq!(displacement.wrapping_add(instructions[1].ip() as u32), 8);
+            assert_eq!(instructions[3].near_branch_target(), 8);
+        }
+    }
+
+    #[test]
+    fn displaced_code_that_calls_another_function_is_refused() {
+        let mut image = image(0, &[]);
+        image[32] = 0x90;
+        assert!(moved(&image).unwrap_err().to_string().contains("call a function"));
+    }
+
+    #[test]
+    fn a_branch_in_displaced_code_still_leads_where_it_led() {
+        // test eax, eax; jz +20; nop
+        let mut image = vec![0x90; 64];
+        image[..4].copy_from_slice(&[0x85, 0xc0, 0x74, 20]);
+        let code = moved(&image).unwrap();
+        let instructions: Vec<_> = Decoder::with_ip(32, &code, 0x1000, 0).into_iter().collect();
+        assert_eq!(instructions[1].near_branch_target(), 24);
+        assert_eq!(instructions[3].near_branch_target(), 5);
+    }
 }
