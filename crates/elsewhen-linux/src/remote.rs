@@ -140,8 +140,8 @@ impl AuxVector {
         // AT_SYSINFO or AT_SYSINFO_EHDR, or with vdso=0 of AT_HWCAP, which has a bit for every processor here.
         let narrow = bytes.get(4..8).is_some_and(|upper| word(upper) != 0);
         let (abi, width) = if narrow { (Abi::I386, 4) } else { (Abi::X86_64, 8) };
-        let entries = bytes.chunks_exact(2 * width).map(|entry| entry.split_at(width));
-        let vdso = entries.filter(|(key, _)| word(key) == libc::AT_SYSINFO_EHDR).last();
+        let mut entries = bytes.chunks_exact(2 * width).map(|entry| entry.split_at(width));
+        let vdso = entries.find(|(key, _)| word(key) == libc::AT_SYSINFO_EHDR);
         Self { vdso: vdso.map(|(_, value)| RemoteAddr(word(value))).filter(|address| address.0 != 0), abi }
     }
 
