@@ -264,6 +264,48 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A file header, a program header and a section header, with a word at an offset of either class.
+    fn file(narrow: bool, words: &[(usize, usize, u64)]) -> Vec<u8> {
+        let mut bytes = vec![0; 256];
+        bytes[..5].copy_from_slice(if narrow { b"\x7fELF\x01" } else { b"\x7fELF\x02" });
+        bytes[18] = if narrow { EM_386 } else { EM_X86_64 } as u8;
+        for &(wide_at, narrow_at, word) in words {
+            let (at, len) = if narrow { (narrow_at, 4) } else { (wide_at, 8) };
+            bytes[at..at + len].copy_from_slice(&word.to_le_bytes()[..len]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn both_classes_are_read_alike() {
+        for narrow in [false, true] {
+            // `e_entry`, `e_phoff`, `e_shoff`; one header of each table, behind the other; their fields.
+            let mut bytes = file(narrow, &[(24, 24, 0x1000), (32, 28, 64), (40, 32, 128)]);
+            let (sizes, segment) = if narrow { ([32, 1, 40, 1], 42) } else { ([56, 1, 64, 1], 54) };
+            sizes.iter().enumerate().for_each(|(at, size)| bytes[segment + 2 * at] = *size);
+            bytes[64] = PT_LOAD as u8;
+            bytes[64 + if narrow { 24 } else { 4 }] = 5;
+            bytes[128 + 4] = SHT_NOBITS as u8;
+            for (at, value) in (if narrow { [4, 8, 16, 20] } else { [8, 16, 32, 40] }).into_iter().zip(1..) {
+                bytes[64 + at] = value;
+            }
+            for (at, value) in (if narrow { [8, 12, 16, 20, 24] } else { [8, 16, 24, 32, 40] }).into_iter().zip(1..) {
+                bytes[128 + at] = value;
+            }
+            let (wide, slim) = (Elf::x86_64(&bytes), Elf::i386(&bytes));
+            assert_eq!((wide.is_some(), slim.is_some()), (!narrow, narrow));
+            let elf = wide.or(slim).unwrap();
+            assert_eq!(
+                (elf.entry(), elf.segment_table().unwrap().0, elf.section_table().unwrap().0),
+                (0x1000, 64, 128)
+            );
+            let segment = Segment { kind: PT_LOAD, flags: 5, offset: 1, vaddr: 2, file_size: 3, mem_size: 4 };
+            assert_eq!(elf.segments().collect::<Vec<_>>(), [segment]);
+            let section = Section { name: 0, kind: SHT_NOBITS, flags: 1, addr: 2, offset: 3, size: 4, link: 5 };
+            assert_eq!(elf.sections().collect::<Vec<_>>(), [section]);
+        }
+    }
+
     proptest! {
         #[test]
         fn damaged_files_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), header: Option<bool>) {

@@ -45,11 +45,17 @@ fn text(path: &Path) -> &str {
 fn targets() -> Vec<(String, PathBuf)> {
     let mut targets =
         vec![("bare".to_owned(), guest_as("bare", Build::Bare).unwrap()), ("dynamic".to_owned(), guest("seconds"))];
-    for build in [Build::NoPie, Build::Static, Build::MuslStatic, Build::MuslDynamic] {
+    for build in
+        [Build::NoPie, Build::Static, Build::MuslStatic, Build::MuslDynamic, Build::Bits32, Build::Bits32Static]
+    {
         match guest_as("seconds", build) {
             Ok(path) => targets.push((format!("{build:?}"), path)),
             Err(reason) => skip(&format!("children of build {build:?}"), &reason),
         }
+    }
+    match guest_as("bits32", Build::Bits32Bare) {
+        Ok(path) => targets.push(("32-bit bare".to_owned(), path)),
+        Err(reason) => skip("children without a C library of build Bits32Bare", &reason),
     }
     targets
 }
@@ -324,31 +330,25 @@ fn check_refusal(outcome: &Outcome, code: i32, stdout: &str, words: &str) {
 }
 
 #[test]
-fn a_32_bit_program_is_refused_with_the_reason() {
-    const TEST: &str = "a_32_bit_program_is_refused_with_the_reason";
-    let path = make_once("bits32", |to| {
-        let mut command = Command::new("cc");
-        command.args(["-m32", "-nostdlib", "-static", "-no-pie", "-fno-pie", "-Wl,--build-id=none", "-o"]).arg(to);
-        command.arg(sources().join("bits32.c"));
-        command
-    });
-    let path = match path {
+fn an_x32_program_is_refused_with_the_reason() {
+    const TEST: &str = "an_x32_program_is_refused_with_the_reason";
+    let path = match guest_as("x32", Build::X32Bare) {
         Ok(path) => path,
         Err(reason) => return skip(TEST, &reason),
     };
-    check_refusal(&run_quietly(inside(&path, &[])), 126, "", "32-bit");
+    check_refusal(&run_quietly(inside(&path, &[])), 126, "", "x32");
     for way in ["execve", "fork", "posix_spawn", "thread", "execveat-memfd"] {
         let outcome = run_quietly(inside(guest("starter"), &[way, text(&path)]));
-        check_refusal(&outcome, 99, "failed 1\n", "32-bit");
+        check_refusal(&outcome, 99, "failed 1\n", "x32");
     }
-    let folder = Folder::new("bits32");
+    let folder = Folder::new("x32");
     let script = folder.write("script", &format!("#!{}\n", text(&path)), 0o755);
-    check_refusal(&run_quietly(inside(&script, &[])), 126, "", "32-bit");
+    check_refusal(&run_quietly(inside(&script, &[])), 126, "", "x32");
 }
 
 #[test]
-fn an_execution_by_the_32_bit_call_is_refused_with_the_reason() {
-    const TEST: &str = "an_execution_by_the_32_bit_call_is_refused_with_the_reason";
+fn a_program_executed_by_the_32_bit_call_is_in_time() {
+    const TEST: &str = "a_program_executed_by_the_32_bit_call_is_in_time";
     let path = match guest_as("foreign", Build::NoPie) {
         Ok(path) => path,
         Err(reason) => return skip(TEST, &reason),
@@ -359,8 +359,9 @@ fn an_execution_by_the_32_bit_call_is_refused_with_the_reason() {
     if !run_quietly(native).status.success() {
         return skip(TEST, "this kernel has no 32-bit interface");
     }
-    let outcome = run_quietly(inside(&path, &[text(&seconds)]));
-    check_refusal(&outcome, 99, "failed 1\n", "32-bit");
+    for (shown, target) in targets() {
+        check_lines(&shown, inside(&path, &[text(&target)]));
+    }
 }
 
 #[test]

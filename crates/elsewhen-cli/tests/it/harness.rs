@@ -287,6 +287,12 @@ pub(crate) enum Build {
     Bare,
     /// For the 32-bit x86 interface.
     Bits32,
+    /// The same, with the C library linked in.
+    Bits32Static,
+    /// The same, without a C library at all.
+    Bits32Bare,
+    /// For the x32 interface, without a C library at all.
+    X32Bare,
 }
 
 impl Build {
@@ -300,6 +306,12 @@ impl Build {
             Self::MuslDynamic => ("musl-gcc", &[]),
             Self::Bare => ("cc", &["-nostdlib", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector"]),
             Self::Bits32 => ("cc", &["-m32"]),
+            Self::Bits32Static => ("cc", &["-m32", "-static"]),
+            Self::Bits32Bare => (
+                "cc",
+                &["-m32", "-nostdlib", "-static", "-no-pie", "-fno-pie", "-ffreestanding", "-fno-stack-protector"],
+            ),
+            Self::X32Bare => ("cc", &["-mx32", "-nostdlib", "-static", "-no-pie", "-fno-pie"]),
         }
     }
 }

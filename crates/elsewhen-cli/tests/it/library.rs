@@ -137,12 +137,12 @@ fn programs_that_are_not_there_or_cannot_run_are_told_apart() {
 
 #[test]
 fn a_program_that_cannot_be_entered_is_an_error_with_the_reason() {
-    let program = match guest_as("seconds", Build::Bits32) {
+    let program = match guest_as("x32", Build::X32Bare) {
         Ok(program) => program,
         Err(reason) => return skip("a_program_that_cannot_be_entered_is_an_error_with_the_reason", &reason),
     };
     let error = Namespace::new(&Spec::new()).unwrap().command(program).spawn().unwrap_err();
-    assert!(error.is_refused() && error.to_string().contains("32-bit"), "{error}");
+    assert!(error.is_refused() && error.to_string().contains("x32"), "{error}");
 }
 
 #[test]
