@@ -1,6 +1,6 @@
 //! The entries of the 32-bit vDSO, turned towards the image.
 //!
-//! As [`redirect`](crate::redirect) has it, with less room: the unused end of the vDSO does not hold all that is added. But
+//! As [`redirect`] has it, with less room: the unused end of the vDSO does not hold all that is added. But
 //! of the functions that are redirected only two are ever called again, `clock_gettime64` and `clock_getres`, from which the
 //! image has all the others. So the body of `clock_gettime` is dead, and what is added lies there first.
 //!
