@@ -9,7 +9,7 @@ use crate::signals::{self, CANCEL, SA_KNOWN, SA_SIGINFO, SIG_IGN, SIGKILL, SIGST
 use crate::state::SigAction;
 use crate::surface32::{Kind, Shape, native};
 use crate::user::{self, FAULT};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 const ENOSYS: i64 = -38;
 const EINVAL: i64 = -22;
@@ -17,6 +17,7 @@ const EINVAL: i64 = -22;
 // Numbers of the 32-bit interface.
 const TIME: u32 = 13;
 const STIME: u32 = 25;
+const OLD_SELECT: u32 = 82;
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 const NEWSELECT: u32 = 142;
@@ -117,7 +118,6 @@ fn make(wait: &mut Wait32, by_caller: bool) {
 
 /// Which 64-bit call is meant; those that say by an argument what they are become that.
 fn meant(wait: &mut Wait32) -> Result<(u32, Shape), i64> {
-    let mut words = [opaque(0); 5];
     match wait.number {
         STIME => {
             // Only its error matters where it is not allowed, as nearly everywhere.
@@ -137,11 +137,7 @@ fn meant(wait: &mut Wait32) -> Result<(u32, Shape), i64> {
                 19 => RECVMMSG,
                 _ => return Err(own(wait)),
             };
-            read_words(wait.frame.stack, u64::from(wait.args[1]), &mut words)?;
-            for (place, word) in wait.args.iter_mut().zip(&words) {
-                *place = *word as u32;
-            }
-            wait.number = number;
+            wait.take_arguments(wait.args[1], number)?;
         }
         IPC => {
             const SEMTIMEDOP: u32 = 4;
@@ -151,10 +147,27 @@ fn meant(wait: &mut Wait32) -> Result<(u32, Shape), i64> {
             let [_, id, count, _, operations, timeout] = wait.args;
             wait.args = [id, operations, count, timeout, 0, 0];
         }
+        OLD_SELECT => {
+            wait.take_arguments(wait.args[0], NEWSELECT)?;
+            wait.args[5] = 0;
+        }
         NEWSELECT => wait.args[5] = 0,
         _ => {}
     }
     equal_of(wait.number).ok_or(ENOSYS)
+}
+
+impl Wait32 {
+    /// Means another call, whose arguments are five words at an address.
+    fn take_arguments(&mut self, address: u32, number: u32) -> Result<(), i64> {
+        let mut words = [opaque(0); 5];
+        read_words(self.frame.stack, u64::from(address), &mut words)?;
+        for (place, word) in self.args.iter_mut().zip(&words) {
+            *place = *word as u32;
+        }
+        self.number = number;
+        Ok(())
+    }
 }
 
 /// A 32-bit word, as a signed number.
@@ -241,9 +254,9 @@ fn widen(wait: &mut Wait32, equal: u32, shape: Shape) {
             wait.frame.args.set(pair, &raw const wait.pair as u64);
         }
     }
-    if equal == SIGTIMEDWAIT && wait.args[1] != 0 {
-        wait.info[0] = opaque(UNWRITTEN);
-        wait.frame.args.set(1, &raw const wait.info as u64);
+    if equal == SIGTIMEDWAIT {
+        // The kernel's is a 32-bit one, and so is to be ours.
+        wait.frame.args.set(1, 0);
     }
 }
 
@@ -255,8 +268,8 @@ fn writes_back(equal: u32) -> bool {
 /// Gives the caller what the 64-bit call has written. Returns the call's result.
 fn narrow(wait: &mut Wait32, equal: u32, shape: Shape) -> i64 {
     let (result, stack) = (wait.frame.rax as i64, wait.frame.stack);
-    if equal == SIGTIMEDWAIT && wait.args[1] != 0 && wait.info[0] != UNWRITTEN {
-        return narrow_info(wait, result);
+    if equal == SIGTIMEDWAIT && wait.args[1] != 0 && result == SIGSYS as i64 {
+        return give_info(wait, result);
     }
     let Some((argument, words)) = shape.written() else { return result };
     let Some(to) = wait.args.get(usize::from(argument)).map(|arg| u64::from(*arg)) else { return result };
@@ -291,11 +304,18 @@ fn narrow(wait: &mut Wait32, equal: u32, shape: Shape) -> i64 {
     }
 }
 
-/// A pending `SIGSYS` has been handed over: its `siginfo_t` as a 32-bit one, whose union begins four bytes earlier.
-fn narrow_info(wait: &Wait32, result: i64) -> i64 {
-    let [first, second, sender, value, ..] = wait.info;
-    let words =
-        [opaque(first), opaque(second & 0xffff_ffff | sender << 32), opaque(sender >> 32 | value << 32), opaque(0)];
+/// A pending `SIGSYS` has been handed over, which never comes from the kernel: its `siginfo_t` as a 32-bit one, whose union
+/// begins four bytes earlier.
+#[inline(never)]
+fn give_info(wait: &Wait32, result: i64) -> i64 {
+    let [first, second, sender, value, ..] = &state().wiped.info;
+    let word = |place: &AtomicU64| place.load(Ordering::Relaxed);
+    let words = [
+        opaque(word(first)),
+        opaque(word(second) & 0xffff_ffff | word(sender) << 32),
+        opaque(word(sender) >> 32 | word(value) << 32),
+        opaque(0),
+    ];
     match user::write(wait.frame.stack, u64::from(wait.args[1]), &words) {
         Ok(()) => result,
         Err(_) => FAULT,

@@ -9,7 +9,7 @@
 use crate::calls32;
 use crate::dispatch;
 use crate::gate::{Frame, Registers, label};
-use crate::host::{in_image, state};
+use crate::host::{in_image, opaque, state};
 use crate::signals::{SIGSYS, sigprocmask_of};
 use crate::state::SigAction;
 use crate::surface::{Reach, WAIT_IS_OVER, catches};
@@ -37,6 +37,8 @@ pub(crate) struct Wait32 {
     eip: u32,
     esp: u32,
     flags: u32,
+    /// Where this is during the wait.
+    place: u32,
     /// Widened: what an argument points to.
     pub(crate) input: [u64; 4],
     /// Its first words as they were.
@@ -47,8 +49,6 @@ pub(crate) struct Wait32 {
     pub(crate) pair: [u64; 2],
     /// The same for `int 0x80`.
     pair_32: [u32; 2],
-    /// A `siginfo_t`, where one is asked for.
-    pub(crate) info: [u64; 16],
 }
 
 global_asm!(
@@ -59,7 +59,15 @@ global_asm!(
     ".type elsewhen_cancel_32, @function",
     ".type elsewhen_int80, @function",
     ".code32",
+    // From where the handler has prepared the wait, deep below its frame, to right below the caller's stack pointer.
     "elsewhen_gate_32:",
+    "mov esi, esp",
+    "mov edi, [esp + {place}]",
+    "mov ecx, {words}",
+    "cld",
+    "rep movsd",
+    "mov esp, [esp + {place}]",
+    "elsewhen_gate_32_call:",
     "mov eax, [esp + {call}]",
     "mov ebx, [esp + {call} + 4]",
     "mov ecx, [esp + {call} + 8]",
@@ -108,6 +116,8 @@ global_asm!(
     ".popsection",
     call = const offset_of!(Wait32, call),
     result = const offset_of!(Wait32, result),
+    place = const offset_of!(Wait32, place),
+    words = const size_of::<Wait32>() / 4,
     wait_is_over = const WAIT_IS_OVER,
     cancels = const CANCELS,
 );
@@ -164,8 +174,8 @@ pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
     Some(registers.rip)
 }
 
-/// Translates a caught call of 32-bit code. `room` is where a wait may stay.
-pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, elsewhere: bool, room: *mut Wait32) {
+/// Translates a caught call of 32-bit code. `room` stays untouched until the thread goes on.
+pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, room: *mut Wait32) {
     const ENOSYS: i64 = -38;
     match number {
         _ if number != WAIT_IS_OVER && number != CANCELS => {}
@@ -173,15 +183,8 @@ pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, e
         WAIT_IS_OVER => return leave(registers, blocked),
         _ => return registers.rax = cancel(registers),
     }
-    let room = match native(number) {
-        // With an alternate stack, a wait stays on the thread's own, as a frame of the kernel's would.
-        Some((equal, _)) if elsewhere && dispatch::is_wait(equal) => {
-            ((registers.rsp - size_of::<Wait32>() as u64) & !15) as *mut Wait32
-        }
-        _ => room,
-    };
-    // SAFETY: room for one, or what lies below the stack pointer of the interrupted thread; it is filled in below, and
-    // all of it is integers and enums that are written before they are read.
+    // SAFETY: room for one; it is filled in below, and all of it is integers and enums that are written before they are
+    // read.
     let wait = unsafe { &mut *room };
     wait.fill(registers, number);
     if is_of_the_hosts_vdso(registers) {
@@ -298,17 +301,38 @@ impl Wait32 {
         self.eip = registers.rip as u32;
         self.esp = registers.rsp as u32;
         self.flags = registers.flags as u32;
+        self.place = (self.esp.wrapping_sub(size_of::<Self>() as u32)) & !15;
         self.frame.fill(registers, u64::from(number));
         // What is checked for being close to the stack includes this.
         self.frame.stack = (&raw const *self as u64).min(registers.rsp);
         self.frame.return_address = 0;
     }
 
-    /// Sends the thread into the gate.
+    /// Sends the thread into the gate, which first moves this to below the caller's stack pointer, if it is not there.
     fn enter(&mut self, registers: &mut Registers) {
         self.lower();
-        registers.rsp = &raw const *self as u64;
+        let here = &raw const *self as u64;
+        registers.rsp = here;
+        if here == u64::from(self.place) {
+            registers.rip = label!("elsewhen_gate_32_call");
+            return;
+        }
         registers.rip = label!("elsewhen_gate_32");
+        // What points here is to point there.
+        let moved = |address: u64| match address.wrapping_sub(here) < size_of::<Self>() as u64 {
+            true => address - here + u64::from(self.place),
+            false => address,
+        };
+        for word in &mut self.call {
+            *word = opaque(moved(u64::from(*word))) as u32;
+        }
+        for word in &mut self.frame.call {
+            *word = opaque(moved(*word));
+        }
+        for at in 0..6 {
+            self.frame.args.set(at, opaque(moved(self.frame.args.get(at))));
+        }
+        self.frame.stack = u64::from(self.place);
     }
 
     /// Gives back the caller's registers, behind its call.
@@ -332,8 +356,8 @@ impl Wait32 {
         const CLOCK_MONOTONIC: u64 = 1;
         let [number, a, b, c, d, e, f] = self.frame.call;
         let (number, args) = match number {
-            35 => (407, [CLOCK_MONOTONIC, 0, a, b, 0, 0]),
-            208 => (416, [a, b, c, d, e, 0]),
+            35 => (407, [CLOCK_MONOTONIC, opaque(0), a, b, opaque(0), opaque(0)]),
+            208 => (416, [a, b, c, d, e, opaque(0)]),
             other => (lowered(other), [a, b, c, d, e, f]),
         };
         self.call[0] = number;
@@ -343,7 +367,7 @@ impl Wait32 {
         match number {
             // `pselect6` and `io_pgetevents`: the address of a mask and its size.
             413 | 416 if args[5] != 0 && args[5] != u64::from(self.args[5]) => {
-                let mut pair = [0; 2];
+                let mut pair = [opaque(0); 2];
                 user::reread(args[5], &mut pair);
                 self.pair_32 = [pair[0] as u32, pair[1] as u32];
                 self.call[6] = &raw const self.pair_32 as u64 as u32;

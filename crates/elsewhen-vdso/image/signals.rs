@@ -287,7 +287,7 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         let number = info.value as u32;
         if registers.is_32_bit() {
-            gate32::catch(registers, blocked, number, elsewhere, room);
+            gate32::catch(registers, blocked, number, room);
             return Forward::NOTHING;
         }
         // Nobody translates what a 64-bit program calls by the 32-bit interface.
@@ -311,7 +311,7 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         // Only signals sent to the thread share a queue with that of the call.
         if registers.is_32_bit() {
             if let Some(number) = gate32::lost_call(registers) {
-                gate32::catch(registers, blocked, number, elsewhere, room);
+                gate32::catch(registers, blocked, number, room);
             }
         } else if let Some(number) = gate::lost_call(registers) {
             catch(registers, blocked, number, elsewhere);

@@ -151,7 +151,7 @@ surface32! {
     72 sigsuspend 130 REFUSED;
     78 gettimeofday 96 Shape::out(0, 2);
     79 settimeofday 164 Shape::reads(0, 2);
-    82 old_select 23 REFUSED;
+    82 old_select 23 SPECIAL;
     84 oldlstat 6 REFUSED;
     102 socketcall 54 SPECIAL;
     104 setitimer 38 Shape::reads(1, 4).writes(2);
