@@ -38,6 +38,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interfaces.h"
+
 #ifndef TFD_TIMER_CANCEL_ON_SET
 #define TFD_TIMER_CANCEL_ON_SET 2
 #endif
@@ -181,7 +183,7 @@ static int futex_waitv(int64_t end, int64_t ns)
         uint32_t flags, reserved;
     } waiter = { 0, (uintptr_t)&word, 2, 0 };
     struct timespec time = timespec_of(end);
-    return over(syscall(SYS_futex_waitv, &waiter, 1, 0, &time, CLOCK_REALTIME), ETIMEDOUT);
+    return over(syscall(SYS_futex_waitv, &waiter, 1, 0, WIDE(time), CLOCK_REALTIME), ETIMEDOUT);
 }
 
 // What the C library makes of futexes.
@@ -359,7 +361,7 @@ static int epoll_pwait2_for(int64_t end, int64_t ns)
     struct epoll_event event;
     struct timespec time = timespec_of(ns);
     int fd = epoll();
-    int result = none(syscall(SYS_epoll_pwait2, fd, &event, 1, &time, NULL, 0));
+    int result = none(syscall(SYS_epoll_pwait2, fd, &event, 1, WIDE(time), NULL, 0));
     close(fd);
     return result;
 }

@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interfaces.h"
+
 enum { AT_MINSIGSTKSZ_ = 51 };
 
 /* As in linux/futex.h, which not every compiler finds. */
@@ -865,11 +867,7 @@ static long masked_wait(int which, const mask *set, long long ns)
     case 1: return syscall(SYS_ppoll, NULL, 0, &time, set, 8);
     case 2: return syscall(SYS_pselect6, 0, NULL, NULL, NULL, &time, &pair);
     case 3: return syscall(SYS_epoll_pwait, epoll, &event, 1, (int)(ns / MS), set, 8);
-    case 4: {
-        /* Whatever the program's times, those of this call have 64 bits. */
-        int64_t wide[2] = { time.tv_sec, time.tv_nsec };
-        return syscall(SYS_epoll_pwait2, epoll, &event, 1, wide, set, 8);
-    }
+    case 4: return syscall(SYS_epoll_pwait2, epoll, &event, 1, WIDE(time), set, 8);
     case 5: return sigsuspend(&wide);
     case 6: return ppoll(NULL, 0, &time, &wide);
     case 7: return pselect(0, NULL, NULL, NULL, &time, &wide);

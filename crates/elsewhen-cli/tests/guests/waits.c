@@ -30,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interfaces.h"
+
 #ifndef TFD_TIMER_CANCEL_ON_SET
 #define TFD_TIMER_CANCEL_ON_SET 2
 #endif
@@ -175,7 +177,11 @@ static int64_t way_nanosleep(int64_t ns) {
 
 static int64_t way_syscall_nanosleep(int64_t ns) {
     struct timespec t = timespec_of(ns);
+#ifdef TIMES_OF_64_BITS
+    MUST(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL) == 0);
+#else
     MUST(syscall(SYS_nanosleep, &t, NULL) == 0);
+#endif
     return ns;
 }
 
@@ -376,7 +382,7 @@ static long wait_on_many(clockid_t clock, struct timespec *t) {
     static uint32_t words[2];
     struct futex_of_many many[2] = {{.address = (uintptr_t)&words[0], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG},
                                     {.address = (uintptr_t)&words[1], .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG}};
-    return syscall(SYS_futex_waitv, many, 2, 0, t, clock);
+    return syscall(SYS_futex_waitv, many, 2, 0, WIDE(*t), clock);
 }
 
 static int64_t way_futex_waitv_monotonic(int64_t ns) {
@@ -393,7 +399,7 @@ static int64_t way_futex_waitv_realtime(int64_t ns) {
 
 static long wait_on_one(clockid_t clock, struct timespec *t) {
     static uint32_t word;
-    return syscall(SYS_futex_wait, &word, 0L, 0xffffffffL, FUTEX_32 | FUTEX_PRIVATE_FLAG, t, clock);
+    return syscall(SYS_futex_wait, &word, 0L, 0xffffffffL, FUTEX_32 | FUTEX_PRIVATE_FLAG, WIDE(*t), clock);
 }
 
 static int64_t way_futex2_wait_monotonic(int64_t ns) {
@@ -464,10 +470,14 @@ static int64_t way_select(int64_t ns) {
 }
 
 static int64_t way_syscall_select(int64_t ns) {
-    struct timeval t = timeval_of(ns);
+    struct timeval time = timeval_of(ns);
+    // Of any program, as wide as a pointer.
+    struct {
+        long sec, usec;
+    } t = {time.tv_sec, time.tv_usec};
     MUST(syscall(SYS_select, 0, NULL, NULL, NULL, &t) == 0);
     // Nothing remains of it.
-    MUST(t.tv_sec == 0 && t.tv_usec == 0);
+    MUST(t.sec == 0 && t.usec == 0);
     return ns;
 }
 
@@ -502,7 +512,7 @@ static int64_t way_epoll_pwait2(int64_t ns) {
     struct timespec t = timespec_of(ns);
     int set = epoll_create1(EPOLL_CLOEXEC);
     MUST(set >= 0);
-    MUST(syscall(SYS_epoll_pwait2, set, &event, 1, &t, NULL, 0) == 0);
+    MUST(syscall(SYS_epoll_pwait2, set, &event, 1, WIDE(t), NULL, 0) == 0);
     close(set);
     return ns;
 }

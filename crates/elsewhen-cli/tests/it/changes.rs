@@ -38,12 +38,13 @@ pub(crate) struct Form {
     mode: &'static str,
 }
 
-const FORMS: [Form; 5] = [
+const FORMS: [Form; 6] = [
     Form { build: Build::Dynamic, mode: "threads" },
     Form { build: Build::Dynamic, mode: "processes" },
     Form { build: Build::Static, mode: "threads" },
     Form { build: Build::MuslStatic, mode: "threads" },
     Form { build: Build::MuslStatic, mode: "processes" },
+    Form { build: Build::Bits32, mode: "threads" },
 ];
 
 impl Form {

@@ -384,9 +384,13 @@ fn time_calls_of_the_32_bit_interface_are_refused_and_never_tell_the_hosts_time(
         ["getpid", "time", "clock_gettime", "clock_gettime64", "rt_sigprocmask", "nanosleep"].map(answer).concat()
     };
     assert_eq!(native.stdout, answers(&[]));
-    let always = ["time", "clock_gettime", "clock_gettime64", "rt_sigprocmask"];
+    let always = ["time", "clock_gettime", "rt_sigprocmask"];
     assert_eq!(run_quietly(elsewhen(&["--offset", "1h"], &path)).success().stdout, answers(&always));
-    let rated = [&always[..], &["nanosleep"]].concat();
+    // It asks for MONOTONIC.
+    let moved = [&always[..], &["clock_gettime64"]].concat();
+    let outcome = run_quietly(elsewhen(&["--offset", "monotonic=1h"], &path));
+    assert_eq!(outcome.success().stdout, answers(&moved));
+    let rated = [&moved[..], &["nanosleep"]].concat();
     assert_eq!(run_quietly(elsewhen(&["--rate", "2"], &path)).success().stdout, answers(&rated));
 }
 

@@ -6,8 +6,17 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-const BUILDS: [Build; 6] =
-    [Build::Dynamic, Build::NoPie, Build::Static, Build::StaticPie, Build::MuslStatic, Build::MuslDynamic];
+const BUILDS: [Build; 9] = [
+    Build::Dynamic,
+    Build::NoPie,
+    Build::Static,
+    Build::StaticPie,
+    Build::MuslStatic,
+    Build::MuslDynamic,
+    Build::Bits32,
+    Build::Bits32Static,
+    Build::Bits32Time64,
+];
 
 /// Calls `each` with the path of the clocks guest in every build that can be had.
 fn with_every_build(test: &str, each: impl Fn(&str, &PathBuf)) {

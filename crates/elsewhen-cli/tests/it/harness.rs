@@ -289,6 +289,8 @@ pub(crate) enum Build {
     Bits32,
     /// The same, with the C library linked in.
     Bits32Static,
+    /// The same, with times of 64 bits.
+    Bits32Time64,
     /// The same, without a C library at all.
     Bits32Bare,
     /// For the x32 interface, without a C library at all.
@@ -307,6 +309,7 @@ impl Build {
             Self::Bare => ("cc", &["-nostdlib", "-static", "-no-pie", "-ffreestanding", "-fno-stack-protector"]),
             Self::Bits32 => ("cc", &["-m32"]),
             Self::Bits32Static => ("cc", &["-m32", "-static"]),
+            Self::Bits32Time64 => ("cc", &["-m32", "-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64"]),
             Self::Bits32Bare => (
                 "cc",
                 &["-m32", "-nostdlib", "-static", "-no-pie", "-fno-pie", "-ffreestanding", "-fno-stack-protector"],

@@ -363,6 +363,17 @@ fn waits_of_static_programs_follow_the_clocks() {
     }
 }
 
+/// With times of 32 bits and of 64, which are different calls.
+#[test]
+fn waits_of_32_bit_programs_follow_the_clocks() {
+    for build in [Build::Bits32, Build::Bits32Time64] {
+        match c(build) {
+            Ok(guest) => check_places(&guest, &PLACES, 4),
+            Err(reason) => skip(&format!("waits_of_32_bit_programs_follow_the_clocks ({build:?})"), &reason),
+        }
+    }
+}
+
 #[test]
 fn waits_of_cpp_programs_follow_the_clocks() {
     check("waits_of_cpp_programs_follow_the_clocks", cpp());
@@ -448,8 +459,9 @@ fn waits_of_tools_follow_the_clocks() {
 #[test]
 #[ignore = "tests guests, not elsewhen"]
 fn waits_are_as_long_natively() {
+    let bits32 = [Build::Bits32, Build::Bits32Time64].map(c);
     let guests = [c(Build::Static), c(Build::MuslStatic), cpp(), go(), rust(), tokio(), java(), node(), python()];
-    let guests: Vec<Guest> = guests.into_iter().chain([c(Build::Dynamic)]).map(Result::unwrap).collect();
+    let guests: Vec<Guest> = guests.into_iter().chain(bits32).chain([c(Build::Dynamic)]).map(Result::unwrap).collect();
     let guests =
         guests.iter().map(|guest| Box::new(|| check_places(guest, &Place::natively(), 3)) as Box<dyn FnOnce() + Send>);
     let tools = TOOLS.iter().map(|tool| Box::new(|| check_tool(tool, &NATIVE)) as Box<_>);

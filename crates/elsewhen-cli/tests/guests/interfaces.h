@@ -1,0 +1,36 @@
+/* Raw system calls of a 32-bit program: those with the times that its C library has, of 32 or of 64 bits. */
+#pragma once
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+/* The times of calls that have 64-bit ones in every program. */
+struct wide {
+    int64_t sec, nsec;
+};
+#define WIDE(time) (&(struct wide) { (time).tv_sec, (time).tv_nsec })
+
+#ifdef __i386__
+#undef SYS_select
+#define SYS_select SYS__newselect
+#if defined _TIME_BITS && _TIME_BITS == 64
+#define TIMES_OF_64_BITS
+#undef SYS_futex
+#define SYS_futex SYS_futex_time64
+#undef SYS_clock_gettime
+#define SYS_clock_gettime SYS_clock_gettime64
+#undef SYS_clock_nanosleep
+#define SYS_clock_nanosleep SYS_clock_nanosleep_time64
+#undef SYS_ppoll
+#define SYS_ppoll SYS_ppoll_time64
+#undef SYS_pselect6
+#define SYS_pselect6 SYS_pselect6_time64
+#undef SYS_rt_sigtimedwait
+#define SYS_rt_sigtimedwait SYS_rt_sigtimedwait_time64
+/* These have no successor but a call of another name. */
+#undef SYS_io_getevents
+#define SYS_io_getevents 416
+#undef SYS_io_pgetevents
+#define SYS_io_pgetevents 416
+#endif
+#endif
