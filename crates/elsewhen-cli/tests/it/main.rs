@@ -9,6 +9,7 @@
 mod attach;
 mod attach_servers;
 mod attach_waits;
+mod calls32;
 mod changes;
 mod children;
 mod chronyd;
