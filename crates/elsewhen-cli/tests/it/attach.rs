@@ -436,6 +436,22 @@ fn a_program_under_a_tracer_is_refused() {
 }
 
 #[test]
+fn a_32_bit_program_is_refused_and_goes_on() {
+    const TEST: &str = "a_32_bit_program_is_refused_and_goes_on";
+    let path = match guest_as("clocks", Build::Bits32) {
+        Ok(path) => path,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    let folder = Folder::new("attach-32");
+    let mut guest = Asked::new(Command::new(path));
+    guest.ask();
+    refused(&folder, &["attach", "-t", &id(&guest.guest), "--offset", "1d"], "32-bit");
+    let answer = guest.ask();
+    Shift::default().check("after a refusal", &answer.readings, &answer.before, &answer.after);
+    guest.finish().success();
+}
+
+#[test]
 fn a_program_that_waits_for_a_vfork_child_is_refused_until_that_has_gone() {
     let folder = Folder::new("attach-vfork");
     let mut command = Command::new(guest("vforks"));

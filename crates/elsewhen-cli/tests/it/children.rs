@@ -329,6 +329,30 @@ fn check_refusal(outcome: &Outcome, code: i32, stdout: &str, words: &str) {
     assert!(outcome.stderr.starts_with("elsewhen: ") && outcome.stderr.contains(words), "{outcome:?}");
 }
 
+/// 64-bit programs start 32-bit ones, and the other way round, again and again.
+#[test]
+fn trees_of_32_bit_and_64_bit_programs_are_in_one_time() {
+    const TEST: &str = "trees_of_32_bit_and_64_bit_programs_are_in_one_time";
+    let [starter, seconds] = ["starter", "seconds"].map(|name| guest_as(name, Build::Bits32));
+    let (starter, seconds) = match (starter, seconds) {
+        (Ok(starter), Ok(seconds)) => (starter, seconds),
+        (Err(reason), _) | (_, Err(reason)) => return skip(TEST, &reason),
+    };
+    let folder = Folder::new("bits");
+    for way in ["execve", "fork", "vfork", "posix_spawn", "thread"] {
+        // Each line is a program of the one kind that is started by one of the other.
+        let script = format!(
+            "{seconds}; {starter} {way} {wide}; exec {starter} {way} {wide_starter} {way} {starter} {way} {seconds}",
+            seconds = text(&seconds),
+            starter = text(&starter),
+            wide = text(&guest("seconds")),
+            wide_starter = text(&guest("starter")),
+        );
+        let script = folder.write("script", &format!("#!/bin/sh\n{script}\n"), 0o755);
+        assert_eq!(check_lines(way, inside(&script, &[])).len(), 3, "{way}");
+    }
+}
+
 #[test]
 fn an_x32_program_is_refused_with_the_reason() {
     const TEST: &str = "an_x32_program_is_refused_with_the_reason";

@@ -274,17 +274,28 @@ fn source(name: &str) -> String {
     sources().join(name).to_string_lossy().into_owned()
 }
 
-#[test]
-fn go_programs_are_in_time() {
-    let built = make_once("clocks-go", |to| {
+#[track_caller]
+fn check_go(test: &str, architecture: &str) {
+    let built = make_once(&format!("clocks-go-{architecture}"), |to| {
         let mut command = Command::new("go");
-        command.args(["build", "-o"]).arg(to).arg(source("clocks.go")).env("GO111MODULE", "off");
+        command.args(["build", "-o"]).arg(to).arg(source("clocks.go"));
+        command.env("GO111MODULE", "off").env("GOARCH", architecture);
         command
     });
     match built {
-        Ok(path) => check_language("go_programs_are_in_time", &path.to_string_lossy(), &[]),
-        Err(reason) => skip("go_programs_are_in_time", &reason),
+        Ok(path) => check_language(test, &path.to_string_lossy(), &[]),
+        Err(reason) => skip(test, &reason),
     }
+}
+
+#[test]
+fn go_programs_are_in_time() {
+    check_go("go_programs_are_in_time", "amd64");
+}
+
+#[test]
+fn go_programs_of_32_bits_are_in_time() {
+    check_go("go_programs_of_32_bits_are_in_time", "386");
 }
 
 #[test]

@@ -293,7 +293,8 @@ fn c(build: Build) -> Result<Guest, String> {
 
 /// A guest that a compiler, given with its first arguments, makes from its source.
 fn compiled(name: &'static str, compiler: &[&str], environment: &[(&str, &str)]) -> Result<Guest, String> {
-    let path = make_once(&name.replace('.', "-"), |to| {
+    let kind: Vec<&str> = environment.iter().map(|(_, value)| *value).collect();
+    let path = make_once(&format!("{}{}", name.replace('.', "-"), kind.concat()), |to| {
         let mut command = Command::new(compiler[0]);
         command.args(&compiler[1..]).arg("-o").arg(to).arg(sources().join(name)).envs(environment.iter().copied());
         command
@@ -305,8 +306,8 @@ fn cpp() -> Result<Guest, String> {
     compiled("waits.cpp", &["c++", "-std=c++17", "-O1", "-g", "-Wall", "-Werror", "-pthread"], &[])
 }
 
-fn go() -> Result<Guest, String> {
-    compiled("waits.go", &["go", "build"], &[("GO111MODULE", "off")])
+fn go(architecture: &str) -> Result<Guest, String> {
+    compiled("waits.go", &["go", "build"], &[("GO111MODULE", "off"), ("GOARCH", architecture)])
 }
 
 fn rust() -> Result<Guest, String> {
@@ -381,7 +382,12 @@ fn waits_of_cpp_programs_follow_the_clocks() {
 
 #[test]
 fn waits_of_go_programs_follow_the_clocks() {
-    check("waits_of_go_programs_follow_the_clocks", go());
+    check("waits_of_go_programs_follow_the_clocks", go("amd64"));
+}
+
+#[test]
+fn waits_of_go_programs_of_32_bits_follow_the_clocks() {
+    check("waits_of_go_programs_of_32_bits_follow_the_clocks", go("386"));
 }
 
 #[test]
@@ -460,7 +466,8 @@ fn waits_of_tools_follow_the_clocks() {
 #[ignore = "tests guests, not elsewhen"]
 fn waits_are_as_long_natively() {
     let bits32 = [Build::Bits32, Build::Bits32Time64].map(c);
-    let guests = [c(Build::Static), c(Build::MuslStatic), cpp(), go(), rust(), tokio(), java(), node(), python()];
+    let guests =
+        [c(Build::Static), c(Build::MuslStatic), cpp(), go("amd64"), rust(), tokio(), java(), node(), python()];
     let guests: Vec<Guest> = guests.into_iter().chain(bits32).chain([c(Build::Dynamic)]).map(Result::unwrap).collect();
     let guests =
         guests.iter().map(|guest| Box::new(|| check_places(guest, &Place::natively(), 3)) as Box<dyn FnOnce() + Send>);
