@@ -3,6 +3,7 @@
 //! With `ELSEWHEN_WRITE_DOCS` set the test writes the page instead of comparing it.
 
 use elsewhen_vdso::surface::{Action, Need, ROWS, Row, Rule, Test};
+use elsewhen_vdso::surface32::{Kind, ROWS32, Row32};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -60,11 +61,47 @@ fn line(row: &Row) -> String {
     format!("| {} | `{}` | {refused}{} | {} |\n", row.number, row.name, rules.join("; "), row.note)
 }
 
+const HEAD_32: &str = "
+## The 32-bit interface
+
+A 32-bit program's call is taken for the 64-bit one that means the same, and is caught and translated as that is. Numbers are
+those of i386 (`int 0x80`, `sysenter`). A 64-bit program that makes a caught one gets ENOSYS.
+
+| number | call | taken for | what differs |
+|---|---|---|---|
+";
+
+fn line_32(row: &Row32) -> String {
+    let kind = row.shape.kind();
+    let words = row.shape.read().or(row.shape.written()).map_or(0, |(_, words)| words);
+    let differs = match (row.number, kind) {
+        (25, _) => "the time is in 32-bit seconds",
+        (82, _) => "the arguments are in memory; a `timeval` of 32-bit words",
+        (102, _) => "`setsockopt`, `getsockopt` and `recvmmsg`, with the arguments in memory",
+        (117, _) => "`semtimedop`, with the arguments in another order; a `timespec` of 32-bit words",
+        (142, _) => "taken for `pselect6`; a `timeval` of 32-bit words",
+        (174, _) => "a `struct sigaction` of 32-bit words; a handler for `SIGSYS` is not called",
+        (_, Kind::Refused) => "refused with ENOSYS",
+        (_, Kind::Timex) => "a `struct timex` of 32-bit words",
+        (_, Kind::Stat) => "the structure; seconds are of 32 bits",
+        (_, Kind::Option) => "the old options have a `timeval` of 32-bit words",
+        (_, Kind::Own) if row.native != 99 => "other structures, which the kernel reads",
+        _ if row.shape.is_wide() => "upper halves of nanoseconds are padding",
+        _ if words > 0 => "times of 32-bit words",
+        _ => "nothing",
+    };
+    format!("| {} | `{}` | `{}` | {differs} |\n", row.number, row.name, row.row().name)
+}
+
 #[test]
 fn the_page_about_the_surface_says_what_the_table_says() {
     let mut page = HEAD.to_owned();
     for row in ROWS {
         page.write_str(&line(row)).expect("strings take everything");
+    }
+    page += HEAD_32;
+    for row in ROWS32 {
+        page.write_str(&line_32(row)).expect("strings take everything");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SURFACE.md");
     if std::env::var_os("ELSEWHEN_WRITE_DOCS").is_some() {
