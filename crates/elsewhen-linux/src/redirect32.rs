@@ -44,7 +44,34 @@ pub(crate) struct Patch32 {
     /// From the first byte that is changed to the last.
     changed: Range<usize>,
     patched: Vec<u8>,
+    /// What in it goes by where the vDSO lies.
+    references: Vec<Reference>,
     stub: u64,
+}
+
+/// Four bytes that go by where a vDSO lies: 32-bit code cannot refer to what is near by the instruction pointer.
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    /// Where they are in it.
+    at: u64,
+    /// Whether they are an address in it; else a distance from there to elsewhere.
+    is_address: bool,
+}
+
+impl Reference {
+    const fn address(at: u64) -> Self {
+        Self { at, is_address: true }
+    }
+
+    const fn distance(at: u64) -> Self {
+        Self { at, is_address: false }
+    }
+
+    /// What is there in a vDSO at an address, given what is there in one at 0.
+    const fn resolve(self, word: u32, vdso: RemoteAddr) -> u32 {
+        let base = vdso.0 as u32;
+        if self.is_address { word.wrapping_add(base) } else { word.wrapping_sub(base) }
+    }
 }
 
 /// The patch for the vDSO that has been met.
@@ -108,7 +135,8 @@ impl Patch32 {
                 let displaced = redirect::displaced(&original, 32, name, entry)?;
                 length = displaced.length;
                 let at = patched.place(TRAMPOLINE_ROOM)?;
-                let code = trampoline(&original, name, &displaced, at)?;
+                let (code, references) = trampoline(&original, name, &displaced, at)?;
+                patched.references.extend(references);
                 if code.len() > TRAMPOLINE_ROOM {
                     return Err(refused(format!("has a {name} that begins with too much")));
                 }
@@ -121,6 +149,7 @@ impl Patch32 {
             let host = host.ok_or_else(|| missing(calls))?;
             let at = patched.place(THUNK_LEN)?;
             patched.write(at, &thunk(at, host, IMAGE_ADDRESS + hook));
+            patched.references.extend([Reference::address(at + 1), Reference::distance(at + 11)]);
             let mut jump = vec![0xe9];
             jump.extend(relative(entry.value + JUMP_LEN as u64, at));
             // Nothing arrives behind the jump; if it did, a trap is better than half an instruction.
@@ -133,11 +162,11 @@ impl Patch32 {
             }
             patched.write(getres.value, &GETRES_TIME64);
         }
-        let patched = patched.bytes;
+        let Patched { bytes: patched, references, .. } = patched;
         let differs = |at: &usize| original[*at] != patched[*at];
         let first = (0..original.len()).find(differs).unwrap_or(0);
         let last = (0..original.len()).rfind(differs).unwrap_or(0);
-        Ok(Self { changed: first..last + 1, patched, original, stub })
+        Ok(Self { changed: first..last + 1, patched, references, original, stub })
     }
 
     /// Redirects the entries of a process that has just been [found](Known::look) to have this vDSO as the kernel made it.
@@ -145,7 +174,18 @@ impl Patch32 {
     /// # Errors
     /// Where memory cannot be written. The caller must not let the process run on then.
     pub(crate) fn prepare(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
-        memory.write(vdso.plus(self.changed.start as u64), &self.patched[self.changed.clone()])
+        memory.write(vdso.plus(self.changed.start as u64), &self.at(vdso)[self.changed.clone()])
+    }
+
+    /// What a vDSO becomes that lies there.
+    fn at(&self, vdso: RemoteAddr) -> Vec<u8> {
+        let mut bytes = self.patched.clone();
+        for reference in &self.references {
+            let place = &mut bytes[reference.at as usize..][..4];
+            let word = place.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+            place.copy_from_slice(&reference.resolve(word, vdso).to_le_bytes());
+        }
+        bytes
     }
 
     /// Where the stub lies in a patched process.
@@ -167,6 +207,7 @@ fn refused(why: impl AsRef<str>) -> Error {
 /// A vDSO being patched.
 struct Patched {
     bytes: Vec<u8>,
+    references: Vec<Reference>,
     /// What is still free.
     room: [Range<u64>; 2],
 }
@@ -181,7 +222,7 @@ impl Patched {
         if room[0].end > bytes.len() as u64 {
             return Err(refused(format!("has a {CLOCK_GETTIME} that lies outside")));
         }
-        Ok(Self { bytes, room })
+        Ok(Self { bytes, references: Vec::new(), room })
     }
 
     /// Takes room, at a multiple of 16.
@@ -246,11 +287,11 @@ fn check_ways_in(elf: Elf<'_>, overwritten: &[Option<Symbol<'_>>]) -> Result<()>
     Ok(())
 }
 
-/// The displaced instructions at a new place, followed by a jump to the rest of the function.
-fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64) -> Result<Vec<u8>> {
+/// The displaced instructions at a new place, followed by a jump to the rest of the function; and which of it are references.
+fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64) -> Result<(Vec<u8>, Vec<Reference>)> {
     let failed =
         |error: iced_x86::IcedError| Error::refused(format!("relocate the first instructions of {name}: {error}"));
-    let mut code = Vec::new();
+    let (mut code, mut references) = (Vec::new(), Vec::new());
     let mut resume = 0;
     for instruction in &displaced.instructions {
         resume = instruction.next_ip();
@@ -260,10 +301,10 @@ fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64
                 let register = register_with_address(image, instruction.near_branch_target()).ok_or_else(|| {
                     Error::refused(format!("relocate the first instructions of {name}: they call a function"))
                 })?;
-                // call here; here: pop register; lea register, [register + where it was called from - here]
-                code.extend([0xe8, 0, 0, 0, 0, 0x58 | register, 0x8d, 0x80 | register << 3 | register]);
-                let here = at + code.len() as u64 - 3;
-                code.extend(relative(here, instruction.next_ip()));
+                // mov register, where it was called from
+                code.push(0xb8 | register);
+                references.push(Reference::address(at + code.len() as u64));
+                code.extend((instruction.next_ip() as u32).to_le_bytes());
             }
             FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
                 let block = InstructionBlock::new(std::slice::from_ref(instruction), at + code.len() as u64);
@@ -278,7 +319,7 @@ fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64
     }
     code.push(0xe9);
     code.extend(relative(at + code.len() as u64 + 4, resume));
-    Ok(code)
+    Ok((code, references))
 }
 
 /// The number of the register in which a function returns the address that it was called from (`__x86.get_pc_thunk`).
@@ -295,14 +336,14 @@ fn register_with_address(image: &[u8], function: u64) -> Option<u8> {
 const TRAMPOLINE_ROOM: usize = 48;
 
 /// The bytes of [`thunk`].
-const THUNK_LEN: usize = 23;
+const THUNK_LEN: usize = 15;
 
-/// `call here; here: pop eax; add eax, host - here; mov edx, page; mov ecx, image; jmp ecx`.
+/// `mov eax, host; mov edx, page; jmp image`, in a vDSO at 0.
 fn thunk(at: u64, host: u64, image: u64) -> [u8; THUNK_LEN] {
-    let mut code = [0xe8, 0, 0, 0, 0, 0x58, 0x05, 0, 0, 0, 0, 0xba, 0, 0, 0, 0, 0xb9, 0, 0, 0, 0, 0xff, 0xe1];
-    code[7..11].copy_from_slice(&relative(at + 5, host));
-    code[12..16].copy_from_slice(&(PAGE_ADDRESS as u32).to_le_bytes());
-    code[17..21].copy_from_slice(&(image as u32).to_le_bytes());
+    let mut code = [0xb8, 0, 0, 0, 0, 0xba, 0, 0, 0, 0, 0xe9, 0, 0, 0, 0];
+    code[1..5].copy_from_slice(&(host as u32).to_le_bytes());
+    code[6..10].copy_from_slice(&(PAGE_ADDRESS as u32).to_le_bytes());
+    code[11..15].copy_from_slice(&relative(at + THUNK_LEN as u64, image));
     code
 }
 
@@ -376,19 +417,19 @@ mod tests {
         patch.prepare(&memory, vdso).unwrap();
         assert!(matches!(known.look(&memory, vdso).unwrap(), Found::Applied));
         let bytes = redirect::read_whole(&memory, vdso).unwrap();
-        assert_eq!(bytes, patch.patched);
+        assert_eq!(bytes, patch.at(vdso));
         assert!(bytes[patch.stub as usize..].starts_with(stub::code_32()));
         // Every entry leads to its hook.
         let elf = Elf::i386(&bytes).unwrap();
-        let decode = |at: u64| Decoder::with_ip(32, &bytes[at as usize..], at, DecoderOptions::NONE);
+        let decode = |at: u64| Decoder::with_ip(32, &bytes[(at - vdso.0) as usize..], at, DecoderOptions::NONE);
         for (name, hook, _) in ENTRIES {
             let Some(entry) = elf.function(name) else { continue };
-            let thunk = decode(entry.value).decode().near_branch_target();
-            let instructions: Vec<_> = decode(thunk).into_iter().take(6).collect();
-            assert_eq!(instructions[3].immediate(1), PAGE_ADDRESS, "{name}");
-            assert_eq!(instructions[4].immediate(1), IMAGE_ADDRESS + hook, "{name}");
-            let host = (thunk as u32 + 5).wrapping_add(instructions[2].immediate(1) as u32);
+            let thunk = decode(vdso.0 + entry.value).decode().near_branch_target();
+            let instructions: Vec<_> = decode(thunk).into_iter().take(3).collect();
+            let host = instructions[0].immediate(1) - vdso.0;
             assert!((host as usize) < bytes.len(), "{name}");
+            assert_eq!(instructions[1].immediate(1), PAGE_ADDRESS, "{name}");
+            assert_eq!(instructions[2].near_branch_target(), IMAGE_ADDRESS + hook, "{name}");
         }
     }
 
@@ -402,7 +443,7 @@ mod tests {
         image
     }
 
-    fn moved(image: &[u8]) -> Result<Vec<u8>> {
+    fn moved(image: &[u8]) -> Result<(Vec<u8>, Vec<Reference>)> {
         let function = Symbol { name: b"f", kind: STT_FUNC, section: 1, value: 0, size: 32 };
         trampoline(image, "f", &redirect::displaced(image, 32, "f", function)?, 0x1000)
     }
@@ -412,15 +453,14 @@ mod tests {
         for register in [0, 3, 5, 7] {
             // push ebp; mov ebp, esp
             let first = [0x55, 0x89, 0xe5];
-            let code = moved(&image(register, &first)).unwrap();
+            let (code, references) = moved(&image(register, &first)).unwrap();
             assert_eq!(code[..3], first);
             let instructions: Vec<_> = Decoder::with_ip(32, &code[3..], 0x1003, 0).into_iter().collect();
-            assert_eq!(instructions[0].near_branch_target(), instructions[1].ip());
-            assert_eq!(instructions[1].op0_register(), instructions[2].op0_register());
-            assert_eq!(instructions[2].memory_base(), instructions[2].op0_register());
-            let displacement = instructions[2].memory_displacement32();
-            assert_eq!(displacement.wrapping_add(instructions[1].ip() as u32), 8);
-            assert_eq!(instructions[3].near_branch_target(), 8);
+            // mov register, 8; jmp 8
+            assert_eq!((code[3], instructions[0].immediate(1)), (0xb8 | register, 8));
+            assert_eq!(instructions[1].near_branch_target(), 8);
+            let [reference] = references[..] else { panic!("{references:?}") };
+            assert_eq!((reference.at, reference.resolve(8, RemoteAddr(0xf7f0_0000))), (0x1004, 0xf7f0_0008));
         }
     }
 
@@ -436,7 +476,7 @@ mod tests {
         // test eax, eax; jz +20; nop
         let mut image = vec![0x90; 64];
         image[..4].copy_from_slice(&[0x85, 0xc0, 0x74, 20]);
-        let code = moved(&image).unwrap();
+        let (code, _) = moved(&image).unwrap();
         let instructions: Vec<_> = Decoder::with_ip(32, &code, 0x1000, 0).into_iter().collect();
         assert_eq!(instructions[1].near_branch_target(), 24);
         assert_eq!(instructions[3].near_branch_target(), 5);
