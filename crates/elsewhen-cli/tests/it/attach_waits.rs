@@ -1,7 +1,7 @@
 //! Processes that wait while they enter a namespace, or leave it: they wait for what their clocks then say.
 
 use crate::changes::{
-    DATES, DEADLINES, DURATIONS, Form, Guest, HOUR, LATE, WAITS, adjustable, in_every_form, in_ms, plain,
+    DATES, DEADLINES, DURATIONS, Form, Guest, HOUR, LATE, WAITS, adjustable, in_every_form_that_enters, in_ms, plain,
 };
 use crate::changes::{rate, seconds, soon};
 use elsewhen::{Family, Namespace, Spec};
@@ -24,7 +24,7 @@ fn leave(guest: &Guest, form: Form) {
 
 #[test]
 fn who_waits_for_a_date_that_has_passed_inside_waits_no_longer() {
-    in_every_form("who_waits_for_a_date_that_has_passed_inside_waits_no_longer", |form| {
+    in_every_form_that_enters("who_waits_for_a_date_that_has_passed_inside_waits_no_longer", |form| {
         let namespace = plain();
         namespace.set(&Spec::new().offset(Family::Realtime, seconds(7200))).unwrap();
         let mut guest = Guest::start_outside(form, HOUR, WAITS);
@@ -37,7 +37,7 @@ fn who_waits_for_a_date_that_has_passed_inside_waits_no_longer() {
 
 #[test]
 fn entering_alone_ends_and_lengthens_no_wait() {
-    in_every_form("entering_alone_ends_and_lengthens_no_wait", |form| {
+    in_every_form_that_enters("entering_alone_ends_and_lengthens_no_wait", |form| {
         let namespace = plain();
         let length = Duration::from_secs(4);
         let mut guest = Guest::start_outside(form, length, WAITS);
@@ -51,7 +51,7 @@ fn entering_alone_ends_and_lengthens_no_wait() {
 
 #[test]
 fn who_enters_a_fast_namespace_waits_at_its_pace() {
-    in_every_form("who_enters_a_fast_namespace_waits_at_its_pace", |form| {
+    in_every_form_that_enters("who_enters_a_fast_namespace_waits_at_its_pace", |form| {
         let namespace = adjustable();
         namespace.set(&Spec::new().rate(rate(1000.0))).unwrap();
         let mut guest = Guest::start_outside(form, Duration::from_secs(200), &[DEADLINES, DURATIONS].concat());
@@ -63,7 +63,7 @@ fn who_enters_a_fast_namespace_waits_at_its_pace() {
 
 #[test]
 fn who_leaves_waits_by_the_hosts_clock() {
-    in_every_form("who_leaves_waits_by_the_hosts_clock", |form| {
+    in_every_form_that_enters("who_leaves_waits_by_the_hosts_clock", |form| {
         let namespace = plain();
         namespace.set(&Spec::new().offset(Family::Realtime, seconds(-7200))).unwrap();
         // Its dates come in an hour of its own, which the host has had for one.
