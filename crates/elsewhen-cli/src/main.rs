@@ -14,6 +14,7 @@ mod tables;
 use args::{Cli, Sub};
 use clap::{CommandFactory, Parser};
 use elsewhen::Namespace;
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ const NOT_FOUND: u8 = 127;
 
 fn main() -> ExitCode {
     let inherited = elsewhen_linux::process::inherited_descriptors();
+    if asks_for_all_about_the_version(std::env::args_os().skip(1)) {
+        return print(version().as_bytes());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return fail(&one_line(&error)),
@@ -72,6 +76,29 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Whether the arguments are `--version --verbose`, in whatever order.
+fn asks_for_all_about_the_version(arguments: impl Iterator<Item = OsString>) -> bool {
+    let (mut version, mut verbose, mut others) = (false, false, false);
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--version" | "-V") => version = true,
+            Some("--verbose" | "-v") => verbose = true,
+            _ => others = true,
+        }
+    }
+    version && verbose && !others
+}
+
+/// The version, and what is in this binary.
+fn version() -> String {
+    let image = elsewhen_vdso::image::X86_64.len();
+    format!(
+        "elsewhen {}\nprograms: x86-64, i386\nimage: {image} bytes, for both\npage: layout {}\n",
+        env!("CARGO_PKG_VERSION"),
+        elsewhen_vdso::page::PAGE_VERSION,
+    )
 }
 
 /// Writes a text to standard output. A reader that has gone has read enough.

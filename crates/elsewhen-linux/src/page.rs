@@ -295,16 +295,29 @@ impl AsFd for PageFile {
 /// # Errors
 /// Where the kernel refuses an executable memory file (`vm.memfd_noexec=2`, for one).
 pub fn image_file() -> Result<File> {
-    let file = match memory_file("elsewhen-vdso", MemfdFlags::EXEC) {
-        // MFD_EXEC is of Linux 6.3; before that every memory file can be executed.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => memory_file("elsewhen-vdso", MemfdFlags::empty())?,
-        other => other?,
-    };
+    let file = executable_file("elsewhen-vdso")?;
     file.write_all_at(image::X86_64, 0).step(|| "write the image".into())?;
     file.set_len(image_len()).step(|| "fill the image's last page".into())?;
     fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE | SealFlags::SEAL)
         .step(|| "seal the image".into())?;
     Ok(file)
+}
+
+/// A memory file with a program.
+pub(crate) fn program_file(program: &[u8]) -> Result<File> {
+    let file = executable_file("elsewhen-program")?;
+    file.write_all_at(program, 0).step(|| "write a program".into())?;
+    // Nobody may write what is to be executed: opened anew, for reading.
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).step(|| "open a program".into())
+}
+
+/// A memory file that may be executed.
+fn executable_file(name: &str) -> Result<File> {
+    match memory_file(name, MemfdFlags::EXEC) {
+        // MFD_EXEC is of Linux 6.3; before that every memory file can be executed.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => memory_file(name, MemfdFlags::empty()),
+        other => other,
+    }
 }
 
 /// A memory file with a page that changes nothing, which nobody can write to.

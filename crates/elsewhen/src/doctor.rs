@@ -59,6 +59,7 @@ fn finding(verdict: Verdict, subject: &str, detail: impl Into<String>) -> Findin
 pub fn examine_host(clocks: &[&str]) -> Vec<Finding> {
     let mut findings = vec![finding(Verdict::Works, "kernel", probe::kernel_release())];
     findings.push(vdso());
+    findings.push(programs());
     findings.push(code_writes());
     findings.push(privileges());
     findings.extend(yama());
@@ -91,6 +92,16 @@ fn vdso() -> Finding {
                 format!("entries can be redirected ({added} of {room} unused bytes needed){missing}"),
             )
         }
+    }
+}
+
+/// Which programs can be members, of those that this kernel runs.
+fn programs() -> Finding {
+    let subject = "programs";
+    if probe::runs_32_bit_programs() {
+        finding(Verdict::Works, subject, "64-bit (x86-64) and 32-bit (i386) ones")
+    } else {
+        finding(Verdict::Works, subject, "64-bit (x86-64) ones; this kernel runs no 32-bit (i386) ones")
     }
 }
 

@@ -292,6 +292,21 @@ fn the_doctor_examines_the_machine() {
         assert!(outcome.stdout.lines().any(|line| line.starts_with(proof)), "{outcome:?}");
     }
     assert!(!outcome.stdout.contains("refused"), "{outcome:?}");
+    let runs = guest_as("seconds", Build::Bits32Static).is_ok_and(|path| Command::new(path).output().is_ok());
+    let programs = outcome.stdout.lines().find(|line| line.starts_with("ok       programs: 64-bit (x86-64)"));
+    assert!(programs.is_some_and(|line| !runs || line.ends_with("and 32-bit (i386) ones")), "{outcome:?}");
+}
+
+#[test]
+fn the_version_says_on_request_what_is_in_the_binary() {
+    let short = run_quietly(typed(&["--version"])).success().stdout;
+    for flags in [["--version", "--verbose"], ["-v", "-V"]] {
+        let long = run_quietly(typed(&flags)).success().stdout;
+        let (first, rest) = long.split_at(short.len());
+        assert_eq!(first, short);
+        assert!(rest.starts_with("programs: x86-64, i386\n"), "{long}");
+    }
+    assert_eq!(run_quietly(typed(&["--verbose"])).code(), 125);
 }
 
 #[test]
