@@ -15,7 +15,7 @@ use crate::seccomp::{
     STUB_PASS_32, X32_BIT, X32_EXECVE, X32_EXECVEAT,
 };
 use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
-use elsewhen_vdso::surface32::{CANCELS, ROWS32, Row32};
+use elsewhen_vdso::surface32::{CANCELS, HANDLED, ROWS32, Row32};
 
 /// Offsets in `struct seccomp_data`.
 const DATA_NR: u32 = 0;
@@ -71,7 +71,7 @@ impl Filter {
         if let Some(reach) = reach {
             let rows = ROWS32.iter().filter(|row| row.rules().iter().any(|rule| rule.need.holds(reach)));
             numbers.extend(rows.map(|row| (row.number, What::Row32(row))));
-            numbers.extend([WAIT_IS_OVER, CANCELS].map(|number| (number, What::Always)));
+            numbers.extend([WAIT_IS_OVER, CANCELS, HANDLED].map(|number| (number, What::Always)));
         }
         numbers.sort_by_key(|(number, _)| *number);
         code.select(&numbers, reach.unwrap_or(Reach::LEAST));
@@ -491,7 +491,7 @@ mod tests {
                     }
                 }
             }
-            for number in [WAIT_IS_OVER, CANCELS] {
+            for number in [WAIT_IS_OVER, CANCELS, HANDLED] {
                 for ip in [0, IMAGE_ADDRESS] {
                     assert_eq!(verdict(&filter, AUDIT_ARCH_I386, number, ip, [0; 6]), CATCH);
                 }

@@ -751,6 +751,11 @@ impl Frame {
         self.by_handler = 1;
     }
 
+    /// Whether the handler translates, and not the gate.
+    pub(crate) const fn is_by_handler(&self) -> bool {
+        self.by_handler != 0
+    }
+
     /// The stack pointer of a caller whose frame the gate has made on its stack.
     pub(crate) fn stack_above(&self) -> u64 {
         &raw const *self as u64 + (RECORD + 16 + RED_ZONE) as u64

@@ -8,12 +8,13 @@
 
 use crate::calls32;
 use crate::dispatch;
-use crate::gate::{Frame, Registers, label};
+use crate::gate::{Frame, Mask, Registers, label};
 use crate::host::{in_image, opaque, state};
-use crate::signals::{SIGSYS, sigprocmask_of};
+use crate::handle32;
+use crate::signals::{Detour, SIGSYS, after_handler_32, let_in, sigprocmask_of};
 use crate::state::SigAction;
 use crate::surface::{Reach, WAIT_IS_OVER, catches};
-use crate::surface32::{CANCELS, Kind, native};
+use crate::surface32::{CANCELS, HANDLED, Kind, native};
 use crate::user;
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
@@ -174,18 +175,20 @@ pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
     Some(registers.rip)
 }
 
-/// Translates a caught call of 32-bit code. `room` stays untouched until the thread goes on.
-pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, room: *mut Wait32) {
+/// Translates a caught call of 32-bit code.
+pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, detour: Detour) {
+    const EINTR: i64 = -4;
     const ENOSYS: i64 = -38;
     match number {
-        _ if number != WAIT_IS_OVER && number != CANCELS => {}
+        _ if ![WAIT_IS_OVER, CANCELS, HANDLED].contains(&number) => {}
         _ if !in_image(registers.rip) => return registers.rax = ENOSYS as u64,
         WAIT_IS_OVER => return leave(registers, blocked),
+        HANDLED => return after_handler_32(registers, blocked),
         _ => return registers.rax = cancel(registers),
     }
     // SAFETY: room for one; it is filled in below, and all of it is integers and enums that are written before they are
     // read.
-    let wait = unsafe { &mut *room };
+    let wait = unsafe { &mut *detour.room };
     wait.fill(registers, number);
     if is_of_the_hosts_vdso(registers) {
         // SAFETY: the caller's own call with the caller's own arguments.
@@ -194,7 +197,12 @@ pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, r
     }
     match calls32::begin(wait, blocked) {
         Ok(()) => wait.enter(registers),
-        Err(result) => registers.rax = result as u32 as u64,
+        Err(result) => {
+            registers.rax = result as u32 as u64;
+            if result == EINTR && wait.frame.mask == Mask::LetsIn {
+                let_in(registers, blocked, detour);
+            }
+        }
     }
 }
 
@@ -222,16 +230,17 @@ fn leave(registers: &mut Registers, blocked: &mut u64) {
     }
 }
 
-/// The number of a call that was caught where another signal came in place of the one that should say so.
-pub(crate) fn lost_call(registers: &Registers) -> Option<u32> {
+/// Whether a call was caught and another signal came in place of the one that should say so.
+pub(crate) fn lost_call(registers: &Registers) -> bool {
     const INT_80: u16 = 0x80cd;
     let number = registers.rax as u32;
     if in_image(registers.rip) {
         let over = registers.rip == label!("elsewhen_gate_32_over") && number == WAIT_IS_OVER;
         let asked = registers.rip == label!("elsewhen_cancel_32_asked") && number == CANCELS;
-        return (over || asked).then_some(number);
+        let handled = handle32::is_over(registers) && number == HANDLED;
+        return over || asked || handled;
     }
-    let (equal, shape) = native(number)?;
+    let Some((equal, shape)) = native(number) else { return false };
     let args = arguments(registers);
     let reach = Reach::from_bits(state().reach.load(Ordering::Relaxed));
     let caught = match shape.kind() {
@@ -241,7 +250,7 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u32> {
     };
     // SAFETY: the kernel has executed what lies before.
     let before = unsafe { ((registers.rip - 2) as *const u16).read_unaligned() };
-    (caught && before == INT_80).then_some(number)
+    caught && before == INT_80
 }
 
 /// Six arguments as the 32-bit interface has them.

@@ -41,6 +41,7 @@ mod dispatch;
 mod files;
 mod gate;
 mod gate32;
+mod handle32;
 mod calls32;
 mod host;
 mod read;

@@ -11,6 +11,7 @@
 use crate::dispatch::VSYSCALL;
 use crate::gate::{self, Frame, Mask, Next, Registers};
 use crate::gate32::{self, Wait32};
+use crate::handle32;
 use crate::host::{in_image, opaque, state, syscall};
 use crate::state::{Boot, SigAction};
 use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK, WAKE_TIMERS_MARK};
@@ -49,6 +50,9 @@ const EINVAL: i64 = -22;
 const SIG_BLOCK: u64 = 0;
 const SIG_UNBLOCK: u64 = 1;
 const SIG_SETMASK: u64 = 2;
+
+/// `si_code` of a `SIGSYS` by which a filter says that it has caught a call.
+const SYS_SECCOMP: i32 = 1;
 
 /// Bytes of a kernel `sigset_t`, and words of a `siginfo_t` and a `struct sigaction`.
 pub(crate) const SET_SIZE: u64 = 8;
@@ -235,12 +239,26 @@ pub(crate) struct Context {
 
 impl Context {
     /// Whether the handler runs on an alternate stack, and the thread was on another.
-    fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_elsewhere(&self) -> bool {
         const SS_DISABLE: u64 = 2;
         // As the kernel counts (`__on_sig_stack`): the stack grows down from its end.
         let depth = self.registers.rsp.wrapping_sub(self.alternate_start);
         let inside = depth != 0 && depth <= self.alternate_size;
         self.alternate_size != 0 && self.alternate_flags & SS_DISABLE == 0 && !inside
+    }
+}
+
+impl Context {
+    /// Where the alternate stack ends, and begins to be used.
+    pub(crate) fn alternate_end(&self) -> u64 {
+        self.alternate_start.wrapping_add(self.alternate_size)
+    }
+}
+
+impl Info {
+    /// Whether it says that a filter has caught a call.
+    pub(crate) fn is_of_a_call(&self) -> bool {
+        self.code == SYS_SECCOMP
     }
 }
 
@@ -277,17 +295,16 @@ impl Forward {
 ///
 /// `room` is there where 32-bit code was interrupted.
 pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context, room: *mut Wait32) -> Forward {
-    const SYS_SECCOMP: i32 = 1;
     const SI_QUEUE: i32 = -1;
     const SI_TKILL: i32 = -6;
-    let elsewhere = context.is_elsewhere();
+    let (elsewhere, stack) = (context.is_elsewhere(), context.handler_stack());
     let (registers, blocked) = (&mut context.registers, &mut context.blocked);
     if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
         const ENOSYS: i64 = -38;
         const AUDIT_ARCH_I386: u32 = 0x4000_0003;
         let number = info.value as u32;
         if registers.is_32_bit() {
-            gate32::catch(registers, blocked, number, room);
+            gate32::catch(registers, blocked, number, Detour { stack, room });
             return Forward::NOTHING;
         }
         // Nobody translates what a 64-bit program calls by the 32-bit interface.
@@ -310,8 +327,9 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
     } else if matches!(info.code, SI_TKILL | SI_QUEUE) {
         // Only signals sent to the thread share a queue with that of the call.
         if registers.is_32_bit() {
-            if let Some(number) = gate32::lost_call(registers) {
-                gate32::catch(registers, blocked, number, room);
+            // It is made, and caught, once more.
+            if gate32::lost_call(registers) {
+                registers.rip -= 2;
             }
         } else if let Some(number) = gate::lost_call(registers) {
             catch(registers, blocked, number, elsewhere);
@@ -330,8 +348,15 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         }
         return Forward::NOTHING;
     }
-    let blocked = *blocked;
-    foreign(info, registers, info.code == SYS_SECCOMP, blocked)
+    foreign(info, registers, blocked, Detour { stack, room })
+}
+
+/// Where a handler of the program's that is 32-bit code is called.
+#[derive(Clone, Copy)]
+pub(crate) struct Detour {
+    stack: u64,
+    /// What stays untouched until the thread goes on.
+    pub(crate) room: *mut Wait32,
 }
 
 /// Translates a caught call of a thread with that mask.
@@ -354,8 +379,8 @@ fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: b
 
 /// A `SIGSYS` that is the program's own.
 #[inline(never)]
-fn foreign(info: &Info, registers: &mut Registers, forced: bool, masked: u64) -> Forward {
-    let state = state();
+fn foreign(info: &Info, registers: &mut Registers, masked: &mut u64, detour: Detour) -> Forward {
+    let (state, forced) = (state(), info.is_of_a_call());
     let blocked = match gate::mask(registers) {
         Mask::Silent => state.is_blocked(thread),
         Mask::LetsIn => false,
@@ -389,12 +414,6 @@ fn foreign(info: &Info, registers: &mut Registers, forced: bool, masked: u64) ->
             requeue(info);
             Forward::NOTHING
         }
-        // The kernel would not give a 32-bit handler a frame that it could return from.
-        _ if registers.is_32_bit() => {
-            set_action(SIGSYS, Some(&blank()), 0);
-            requeue(info);
-            Forward::NOTHING
-        }
         handler => {
             if action.flags & SA_RESETHAND != 0 {
                 state.sigsys.forget_handler();
@@ -404,8 +423,15 @@ fn foreign(info: &Info, registers: &mut Registers, forced: bool, masked: u64) ->
             if blocks {
                 state.set_blocked(thread(), true);
             }
+            let during = (*masked | action.mask) & !bit(SIGSYS);
+            if registers.is_32_bit() {
+                let Detour { stack, room } = detour;
+                handle32::call(info, registers, *masked, handle32::Call { handler, stack, unblocks: blocks }, room);
+                *masked = during;
+                return Forward::NOTHING;
+            }
             // What the program wants blocked, and not what ours does; undone by the kernel when the handler returns.
-            set_mask((masked | action.mask) & !bit(SIGSYS));
+            set_mask(during);
             Forward { handler: opaque(handler), unblock: opaque(u64::from(blocks)) }
         }
     }
@@ -418,6 +444,43 @@ pub(crate) extern "C" fn after_sigsys(unblock: u64) {
         set_mask(u64::MAX);
         state().set_blocked(thread(), false);
         deliver_pending();
+    }
+}
+
+/// After the program's own handler, 32-bit code, has returned: what the kernel is to give the thread.
+pub(crate) fn after_handler_32(registers: &mut Registers, blocked: &mut u64) {
+    let (mask, unblocks) = handle32::return_from(registers);
+    *blocked = mask & !(bit(SIGSYS) | bit(SIGKILL) | bit(SIGSTOP));
+    if unblocks {
+        state().set_blocked(thread(), false);
+        deliver_pending();
+    }
+}
+
+/// Delivers a pending `SIGSYS` that a wait of a 32-bit program has let in: to the program's handler, which is called before
+/// the wait returns, and with `SIGSYS` blocked as it was.
+pub(crate) fn let_in(registers: &mut Registers, blocked: &mut u64, detour: Detour) {
+    if state().wiped.pending.swap(0, Ordering::Acquire) == 0 {
+        return;
+    }
+    let mut words = [opaque(0); INFO_WORDS];
+    pending_info(&mut words);
+    let action = state().sigsys.load();
+    match action.handler {
+        SIG_IGN => {}
+        SIG_DFL => {
+            set_action(SIGSYS, Some(&blank()), 0);
+            requeue(words.as_ptr().cast());
+        }
+        handler => {
+            if action.flags & SA_RESETHAND != 0 {
+                state().sigsys.forget_handler();
+            }
+            let call = handle32::Call { handler, stack: detour.stack, unblocks: false };
+            // SAFETY: as many words as a `siginfo_t` has.
+            handle32::call(unsafe { &*words.as_ptr().cast() }, registers, *blocked, call, detour.room);
+            *blocked = (*blocked | action.mask) & !bit(SIGSYS);
+        }
     }
 }
 
@@ -682,6 +745,10 @@ fn strip(frame: &mut Frame, set: u64) -> Result<(), i64> {
     frame.mask = Mask::LetsIn;
     let state = state();
     if state.wiped.pending.load(Ordering::Relaxed) != 0 && state.is_blocked(thread) {
+        if frame.is_by_handler() {
+            // All signals are blocked here; see `let_in`.
+            return Err(EINTR);
+        }
         let thread = thread();
         state.set_blocked(thread, false);
         deliver_pending();

@@ -12,6 +12,9 @@ use crate::surface::{Need, ROWS, Row, Rule, Test};
 /// The number of no system call, always caught: a cancelling signal has found a thread.
 pub const CANCELS: u32 = 0x2_e15e;
 
+/// The number of no system call, always caught: the program's own handler for `SIGSYS` has returned.
+pub const HANDLED: u32 = 0x3_e15e;
+
 /// What of a call's structures differs from those of its 64-bit equal.
 ///
 /// Bits: 0 to 3 the argument that is read, 4 to 7 how many words of it; 8 to 11 and 12 to 15 the same of what is written;

@@ -80,7 +80,7 @@ fn line_32(row: &Row32) -> String {
         (102, _) => "`setsockopt`, `getsockopt` and `recvmmsg`, with the arguments in memory",
         (117, _) => "`semtimedop`, with the arguments in another order; a `timespec` of 32-bit words",
         (142, _) => "taken for `pselect6`; a `timeval` of 32-bit words",
-        (174, _) => "a `struct sigaction` of 32-bit words; a handler for `SIGSYS` is not called",
+        (174, _) => "a `struct sigaction` of 32-bit words",
         (_, Kind::Refused) => "refused with ENOSYS",
         (_, Kind::Timex) => "a `struct timex` of 32-bit words",
         (_, Kind::Stat) => "the structure; seconds are of 32 bits",

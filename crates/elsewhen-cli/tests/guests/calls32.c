@@ -3,20 +3,27 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
 #include <linux/net.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #ifndef __i386__
@@ -401,11 +408,54 @@ static void sets(void)
     printf("%s\n", now(0) >= to * SECOND && now(0) < (to + 20) * SECOND ? "set" : "not set");
 }
 
+/* Filters: one that lets everything through, one that refuses a call and traps another, and one that kills for calls of other
+ * architectures. */
+static void on_trap(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    ucontext_t *found = context;
+    found->uc_mcontext.gregs[REG_EAX] = info->si_syscall == SYS_getppid && info->si_arch == AUDIT_ARCH_I386 ? 4711 : -1;
+}
+
+#define LOAD(what) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, what))
+#define IF(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+#define END(what) BPF_STMT(BPF_RET | BPF_K, what)
+
+static void filters(void)
+{
+    struct sock_filter all[] = { END(SECCOMP_RET_ALLOW) };
+    struct sock_filter some[] = { LOAD(arch), IF(AUDIT_ARCH_I386, 0, 5), LOAD(nr), IF(SYS_getppid, 2, 0), IF(SYS_getpgid, 0, 2),
+                                  END(SECCOMP_RET_ERRNO | 77), END(SECCOMP_RET_TRAP), END(SECCOMP_RET_ALLOW) };
+    struct sock_filter own[] = { LOAD(arch), IF(AUDIT_ARCH_I386, 1, 0), END(SECCOMP_RET_KILL_PROCESS), END(SECCOMP_RET_ALLOW) };
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    struct sigaction action = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO };
+    sigaction(SIGSYS, &action, NULL);
+    struct sock_fprog program = { 1, all };
+    printf("all by prctl %ld\n", CALL(172, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, AT(&program)));
+    program = (struct sock_fprog) { 8, some };
+    printf("some by seccomp %ld\n", CALL(354, SECCOMP_SET_MODE_FILTER, 0, AT(&program)));
+    printf("trapped %ld refused %ld\n", CALL(SYS_getppid), CALL(SYS_getpgid, 0));
+    struct narrow narrow;
+    struct wide wide;
+    int64_t before = now(0);
+    long result = CALL(265, 0, AT(&narrow));
+    printf("clock_gettime %ld %s\n", result, between(before, narrow.sec * SECOND + narrow.fraction, 1, 0));
+    program = (struct sock_fprog) { 4, own };
+    printf("own architecture alone %ld\n", CALL(354, SECCOMP_SET_MODE_FILTER, 0, AT(&program)));
+    result = CALL(403, 0, AT(&wide));
+    printf("clock_gettime64 %ld %s\n", result, between(before, wide.sec * SECOND + wide.nsec, 1, 0));
+    printf("bad pointer %ld\n", CALL(354, SECCOMP_SET_MODE_FILTER, 0, 8));
+}
+
 int main(int count, char **arguments)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (count > 1 && strcmp(arguments[1], "sets") == 0) {
         sets();
+        return 0;
+    }
+    if (count > 1 && strcmp(arguments[1], "filters") == 0) {
+        filters();
         return 0;
     }
     reads();

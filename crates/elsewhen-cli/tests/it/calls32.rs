@@ -68,3 +68,26 @@ fn members_set_their_clock_by_the_32_bit_interface() {
     let refused = ["clock_settime -1", "clock_settime64 -1", "settimeofday -1", "stime -1", "adjtimex 0"];
     assert_eq!(setting(&["--offset", "1d"]), refused.map(|call| format!("{call}\nnot set\n")).concat());
 }
+
+#[test]
+fn a_32_bit_program_may_confine_itself() {
+    const TEST: &str = "a_32_bit_program_may_confine_itself";
+    let path = match guest_as("calls32", Build::Bits32) {
+        Ok(path) => path,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    let filters = |mut command: Command| {
+        command.arg("filters");
+        let outcome = run_quietly(command);
+        assert!(outcome.status.success(), "{outcome:?}");
+        outcome
+    };
+    let native = filters(Command::new(&path));
+    assert!(native.stdout.contains("trapped 4711 refused -77\n"), "{native:?}");
+    let inside = filters(elsewhen(&["--offset", "1d"], &path));
+    // A filter under which no handler returns is refused, and that is said.
+    let refused = native.stdout.replace("own architecture alone 0", "own architecture alone -1");
+    assert_ne!(refused, native.stdout);
+    assert_eq!(inside.stdout, refused);
+    assert!(inside.stderr.contains("may not load its seccomp filter"), "{inside:?}");
+}
