@@ -64,26 +64,38 @@ pub(crate) fn begin(wait: &mut Wait32, blocked: &mut u64) -> Result<(), i64> {
         Kind::Native | Kind::Own | Kind::Special => {}
     }
     widen(wait, equal, shape);
-    wait.frame.rax = u64::from(equal);
-    let mut next = dispatch::begin_filled(&mut wait.frame);
     if dispatch::is_wait(equal) {
-        return match next {
+        wait.frame.rax = u64::from(equal);
+        return match dispatch::begin_filled(&mut wait.frame) {
             Next::Call => Ok(()),
             Next::Return => Err(narrow(wait, equal, shape)),
         };
     }
-    while next == Next::Call {
-        make(wait, shape.kind() == Kind::Own);
-        next = dispatch::finish(&mut wait.frame);
-    }
-    if wait.number == RT_SIGPENDING && wait.frame.rax == 0 {
+    let result = carry_out(wait, equal, shape.kind() == Kind::Own);
+    if wait.number == RT_SIGPENDING && result == 0 {
         signals::hide_unblocked(u64::from(wait.args[0]), *blocked);
     }
     Err(narrow(wait, equal, shape))
 }
 
+/// Translates a call that does not wait, and makes it here: as a 64-bit one, or as the caller has.
+#[inline(never)]
+fn carry_out(wait: &mut Wait32, equal: u32, by_caller: bool) -> i64 {
+    wait.frame.rax = u64::from(equal);
+    let mut next = dispatch::begin_filled(&mut wait.frame);
+    while next == Next::Call {
+        if by_caller {
+            wait.frame.result = own(wait);
+        } else {
+            wait.frame.make_call();
+        }
+        next = dispatch::finish(&mut wait.frame);
+    }
+    wait.frame.rax as i64
+}
+
 /// Looks at what a wait returned: its result, or `None` where it is to go on.
-pub(crate) fn finish(wait: &mut Wait32, result: i64, _blocked: &mut u64) -> Option<i64> {
+pub(crate) fn finish(wait: &mut Wait32, result: i64) -> Option<i64> {
     wait.frame.result = result;
     if dispatch::finish(&mut wait.frame) == Next::Call {
         return None;
@@ -105,15 +117,6 @@ fn equal_of(number: u32) -> Option<(u32, Shape)> {
 fn own(wait: &Wait32) -> i64 {
     // SAFETY: the caller's own call with the caller's own arguments.
     unsafe { int80(&wait.own) }
-}
-
-/// Makes the call that has been prepared, or the caller's own in its place.
-fn make(wait: &mut Wait32, by_caller: bool) {
-    if by_caller {
-        wait.frame.result = own(wait);
-    } else {
-        wait.frame.make_call();
-    }
 }
 
 /// Which 64-bit call is meant; those that say by an argument what they are become that.
@@ -345,13 +348,7 @@ fn timex(wait: &mut Wait32, equal: u32, shape: Shape) -> i64 {
         at += 2;
     }
     wait.frame.args.set(argument, wide.as_ptr() as u64);
-    wait.frame.rax = u64::from(equal);
-    let mut next = dispatch::begin_filled(&mut wait.frame);
-    while next == Next::Call {
-        make(wait, false);
-        next = dispatch::finish(&mut wait.frame);
-    }
-    let result = wait.frame.rax as i64;
+    let result = carry_out(wait, equal, false);
     if result < 0 {
         return result;
     }
@@ -395,13 +392,7 @@ fn option(wait: &mut Wait32, equal: u32) -> i64 {
         wait.frame.args.set(3, &raw const wait.output as u64);
         wait.frame.args.set(4, &raw const wait.pair as u64);
     }
-    wait.frame.rax = u64::from(equal);
-    let mut next = dispatch::begin_filled(&mut wait.frame);
-    while next == Next::Call {
-        make(wait, false);
-        next = dispatch::finish(&mut wait.frame);
-    }
-    let result = wait.frame.rax as i64;
+    let result = carry_out(wait, equal, false);
     if is_old && !sets && result == 0 {
         let [sec, usec, ..] = wait.output;
         return write_words(stack, address, &[opaque(sec), opaque(usec)]).err().unwrap_or(0);

@@ -182,7 +182,7 @@ pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, d
     match number {
         _ if ![WAIT_IS_OVER, CANCELS, HANDLED].contains(&number) => {}
         _ if !in_image(registers.rip) => return registers.rax = ENOSYS as u64,
-        WAIT_IS_OVER => return leave(registers, blocked),
+        WAIT_IS_OVER => return leave(registers),
         HANDLED => return after_handler_32(registers, blocked),
         _ => return registers.rax = cancel(registers),
     }
@@ -218,10 +218,10 @@ fn is_of_the_hosts_vdso(registers: &Registers) -> bool {
 }
 
 /// Ends a wait, or makes it once more.
-fn leave(registers: &mut Registers, blocked: &mut u64) {
+fn leave(registers: &mut Registers) {
     // SAFETY: only the gate makes this call.
     let wait = unsafe { at(registers.rsp) };
-    match calls32::finish(wait, i64::from(wait.result), blocked) {
+    match calls32::finish(wait, i64::from(wait.result)) {
         None => wait.enter(registers),
         Some(result) => {
             wait.restore(registers);
@@ -277,7 +277,7 @@ fn cancel(registers: &Registers) -> u64 {
             // SAFETY: as above.
             let eax = unsafe { word(EAX).read_unaligned() };
             let made = if eip == places().1 { eax as i32 } else { wait.result };
-            if let Some(over) = calls32::finish(wait, i64::from(made), &mut { u64::MAX }) {
+            if let Some(over) = calls32::finish(wait, i64::from(made)) {
                 (to, result) = (wait.eip, over as u32);
             }
         }
