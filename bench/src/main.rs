@@ -2,6 +2,7 @@
 //! a kernel time namespace and libfaketime.
 //!
 //! - `reads`: nanoseconds per call of the clock functions of libc;
+//! - `reads32`: the same in 32-bit programs;
 //! - `starts`: microseconds per started program, and per failing `execve(2)`;
 //! - `memory`: private memory of members, by mapping;
 //! - `traps`: nanoseconds per system call;
@@ -26,6 +27,7 @@ mod designs;
 mod machine;
 mod memory;
 mod reads;
+mod reads32;
 mod report;
 mod soak;
 mod starts;
@@ -66,6 +68,8 @@ struct Arguments {
 enum Command {
     /// Nanoseconds per call of the clock functions
     Reads,
+    /// The same in 32-bit programs
+    Reads32,
     /// Microseconds per started program
     Starts,
     /// Private memory of members
@@ -140,6 +144,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let all = matches!(arguments.command, Command::All);
     if all || matches!(arguments.command, Command::Reads) {
         report.extend(reads::run(&elsewhen, arguments.rounds, arguments.calls)?);
+    }
+    if all || matches!(arguments.command, Command::Reads32) {
+        report.extend(reads32::run(&elsewhen, arguments.rounds, arguments.calls)?);
     }
     if all || matches!(arguments.command, Command::Starts) {
         report.extend(starts::run(&elsewhen, arguments.rounds)?);
