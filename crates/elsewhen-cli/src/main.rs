@@ -93,7 +93,7 @@ fn asks_for_all_about_the_version(arguments: impl Iterator<Item = OsString>) -> 
 
 /// The version, and what is in this binary.
 fn version() -> String {
-    let image = elsewhen_vdso::image::X86_64.len();
+    let image = elsewhen_vdso::image::IMAGE.len();
     format!(
         "elsewhen {}\nprograms: x86-64, i386\nimage: {image} bytes, for both\npage: layout {}\n",
         env!("CARGO_PKG_VERSION"),

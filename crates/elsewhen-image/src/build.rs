@@ -20,10 +20,43 @@ pub struct Abi {
     pub target: &'static str,
     /// The linker's `-m`.
     pub emulation: &'static str,
+    /// `e_machine` of the image.
+    pub machine: u16,
+    /// Further arguments for the compiler.
+    pub arguments: &'static [&'static str],
 }
 
 /// x86-64.
-pub const X86_64: Abi = Abi { name: "64", target: "x86_64-unknown-linux-gnu", emulation: "elf_x86_64" };
+pub const X86_64: Abi = Abi {
+    name: "64",
+    target: "x86_64-unknown-linux-gnu",
+    emulation: "elf_x86_64",
+    machine: elf::EM_X86_64,
+    arguments: &[],
+};
+
+/// arm64. Atomics are loops, since nothing outside the image can be called. The register x28 stays the program's: Go keeps in it
+/// what its signal handlers need.
+pub const AARCH64: Abi = Abi {
+    name: "arm64",
+    target: "aarch64-unknown-linux-gnu",
+    emulation: "aarch64linux",
+    machine: elf::EM_AARCH64,
+    arguments: &["-Ctarget-feature=-outline-atomics,+reserve-x28"],
+};
+
+/// The ABI of the programs of the machine that is built for.
+///
+/// # Panics
+/// Where there is no image for that machine.
+pub fn native() -> Abi {
+    begin();
+    match &*variable("CARGO_CFG_TARGET_ARCH") {
+        "x86_64" => X86_64,
+        "aarch64" => AARCH64,
+        other => panic!("elsewhen runs on x86-64 and arm64 Linux; there is no image for {other} yet"),
+    }
+}
 
 /// One image to be made.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +101,7 @@ impl Recipe<'_> {
             // Scalar code only: a vector load right after the host's scalar stores stalls, and the vector registers
             // of whoever is interrupted stay untouched.
             .args(["-Cno-vectorize-loops", "-Cno-vectorize-slp"])
+            .args(self.abi.arguments)
             .args(self.arguments)
             .arg(format!("--remap-path-prefix={}={}", source.display(), self.package))
             .arg(format!("--emit=obj={},dep-info={}", object.display(), depends.display()))
@@ -103,7 +137,7 @@ impl Recipe<'_> {
             .arg("-o")
             .arg(&image));
         let bytes = fs::read(&image).expect("the linker has just written the image");
-        if let Err(fault) = check(&bytes) {
+        if let Err(fault) = check(&bytes, self.abi.machine) {
             panic!("the image {} {fault}", image.display());
         }
         (image, bytes)
@@ -119,10 +153,15 @@ impl Recipe<'_> {
 /// # Panics
 /// Where the crate is built for another architecture than x86-64.
 pub fn require_x86_64() {
+    begin();
+    let target = variable("CARGO_CFG_TARGET_ARCH");
+    assert_eq!(target, "x86_64", "this crate is for x86-64 Linux; there is no image for {target} yet");
+}
+
+/// What every build script of an image tells cargo.
+fn begin() {
     println!("cargo::rustc-check-cfg=cfg(vdso_image)");
     println!("cargo::rerun-if-changed=build.rs");
-    let target = variable("CARGO_CFG_TARGET_ARCH");
-    assert_eq!(target, "x86_64", "elsewhen runs on x86-64 Linux; there is no image for {target} yet");
 }
 
 /// Where what is made goes.
@@ -161,8 +200,8 @@ fn linker() -> Command {
 }
 
 /// What the linker script cannot assert: the shape of a vDSO.
-fn check(bytes: &[u8]) -> Result<(), String> {
-    let elf = Elf::x86_64(bytes).ok_or("is not a 64-bit x86-64 ELF file")?;
+fn check(bytes: &[u8], machine: u16) -> Result<(), String> {
+    let elf = Elf::of_64_bit(bytes, machine).ok_or("is not a 64-bit ELF file of its machine")?;
     let loads: Vec<_> = elf.segments().filter(|segment| segment.kind == elf::PT_LOAD).collect();
     let [load] = loads[..] else { return Err(format!("has {} loadable segments, not one", loads.len())) };
     if load.offset != 0 || load.vaddr != 0 || load.flags != 5 || load.file_size != load.mem_size {

@@ -1,5 +1,5 @@
-//! A reader of little-endian ELF files of x86, 64-bit and 32-bit: as much of the format as vDSO images and the choice of how
-//! to enter a program need. Mirrors `elf(5)`.
+//! A reader of little-endian ELF files of x86 and arm64, 64-bit and 32-bit: as much of the format as vDSO images and the choice
+//! of how to enter a program need. Mirrors `elf(5)`.
 //!
 //! Every access is checked: a damaged or hostile file gives `None`, never a panic.
 
@@ -10,7 +10,7 @@ pub struct FileHeader {
     pub class: u8,
     /// `e_type`: 2 for a program at a fixed address, 3 for one that can be anywhere.
     pub kind: u16,
-    /// `e_machine`: 62 for x86-64, 3 for i386.
+    /// `e_machine`: 62 for x86-64, 3 for i386, 183 for arm64.
     pub machine: u16,
 }
 
@@ -20,6 +20,14 @@ pub const ET_EXEC: u16 = 2;
 pub const EM_386: u16 = 3;
 /// `EM_X86_64`.
 pub const EM_X86_64: u16 = 62;
+/// `EM_AARCH64`.
+pub const EM_AARCH64: u16 = 183;
+/// The machine that this was built for.
+#[cfg(target_arch = "x86_64")]
+pub const EM_NATIVE: u16 = EM_X86_64;
+/// The machine that this was built for.
+#[cfg(target_arch = "aarch64")]
+pub const EM_NATIVE: u16 = EM_AARCH64;
 /// `ELFCLASS32`.
 pub const CLASS_32: u8 = 1;
 /// `ELFCLASS64`.
@@ -121,6 +129,16 @@ impl<'a> Elf<'a> {
     /// Wraps the bytes of a file; `None` where they are not an i386 ELF file.
     pub fn i386(bytes: &'a [u8]) -> Option<Self> {
         Self::of(bytes, CLASS_32, EM_386)
+    }
+
+    /// Wraps the bytes of a file; `None` where they are not a 64-bit ELF file of that machine.
+    pub fn of_64_bit(bytes: &'a [u8], machine: u16) -> Option<Self> {
+        Self::of(bytes, CLASS_64, machine)
+    }
+
+    /// Wraps the bytes of a file; `None` where they are not a 64-bit ELF file of the machine that this was built for.
+    pub fn native(bytes: &'a [u8]) -> Option<Self> {
+        Self::of_64_bit(bytes, EM_NATIVE)
     }
 
     fn of(bytes: &'a [u8], class: u8, machine: u16) -> Option<Self> {

@@ -1,34 +1,68 @@
 //! Entering a new program: placing page, image and redirected entries before it reads its first clock.
 //!
-//! At the call that sets up its thread-local storage (`arch_prctl`, `set_thread_area` for 32-bit programs) a program is single-threaded, handles no signal, and waits
+//! On x86, at the call that sets up its thread-local storage (`arch_prctl`, `set_thread_area` for 32-bit programs) a program is single-threaded, handles no signal, and waits
 //! in the kernel. The code at its return address is replaced by a jump into the stub, which maps the
 //! page and the image, puts that code right again, makes the call, and returns. Nothing is traced, so it works
 //! under a debugger as well.
 //!
-//! A program that may never make that call is stopped by [`trace`](crate::trace) at its first instruction
-//! and sent through the same stub.
+//! A program that may never make that call, and every program on arm64, is stopped by [`trace`](crate::trace) at its first
+//! instruction and sent through the same stub.
 
 use crate::error::{Error, Result};
 use crate::page::image_file;
 use crate::redirect::{HostVdso, Patch, Terms};
+#[cfg(target_arch = "x86_64")]
 use crate::redirect32::{Found, Known, Patch32};
-use crate::remote::{Abi, AuxVector, RemoteAddr, RemoteMemory, Tid};
-use crate::seccomp::{Call, Listener, Notification};
+#[cfg(target_arch = "x86_64")]
+use crate::remote::Abi;
+use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
+#[cfg(target_arch = "x86_64")]
+use crate::seccomp::Call;
+use crate::seccomp::{Listener, Notification};
+#[cfg(target_arch = "x86_64")]
 use crate::sites::Sites;
-use crate::stub::{self, Caught, FAR_JUMP_LEN, Parameters, USER_CS_32};
+use crate::stub::{self, Parameters};
+#[cfg(target_arch = "x86_64")]
+use crate::stub::{Caught, FAR_JUMP_LEN, USER_CS_32};
 use crate::trace::{Event, Running, Stopped};
+#[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::state::BELONGS_TO_HOST;
+use elsewhen_vdso::state::Boot;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(target_arch = "x86_64")]
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// "Give me the descriptors", said by a process entered at its first instruction.
+pub(crate) const WORD_REQUEST: u64 = 0xe15e_0001_0000_0001;
+
+/// "This step failed", with the kernel's answer as the extra word.
+pub(crate) const WORD_FAILED: u64 = 0xe15e_0001_0000_0002;
+
+/// With what the stub ends its process where nobody answers: our own failure.
+pub(crate) const EXIT_STATUS: u32 = 125;
+
+/// As the image reads it.
+pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
+    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi } = boot;
+    let mut bytes = [0; size_of::<Boot>()];
+    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
 
 /// Everything that entering programs of one namespace needs.
 #[derive(Debug)]
 pub struct Entrance {
     patch: Patch,
+    #[cfg(target_arch = "x86_64")]
     patch_32: Known,
     image: File,
+    #[cfg(target_arch = "x86_64")]
     sites: Sites,
     /// Programs left in the stub at their first instruction, until they ask for descriptors.
     starting: Mutex<HashMap<Tid, Starting>>,
@@ -40,6 +74,7 @@ struct Starting {
     /// Its first instruction.
     resume_at: RemoteAddr,
     /// What has been written into its vDSO, of a 32-bit program.
+    #[cfg(target_arch = "x86_64")]
     patch_32: Option<Arc<Patch32>>,
 }
 
@@ -70,8 +105,10 @@ impl Entrance {
         let patch = HostVdso::of_this_process()?.patch()?;
         Ok(Self {
             patch,
+            #[cfg(target_arch = "x86_64")]
             patch_32: Known::default(),
             image: image_file()?,
+            #[cfg(target_arch = "x86_64")]
             sites: Sites::default(),
             starting: Mutex::default(),
         })
@@ -83,6 +120,7 @@ impl Entrance {
     }
 
     /// The image's file.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn image(&self) -> BorrowedFd<'_> {
         self.image.as_fd()
     }
@@ -100,12 +138,16 @@ impl Entrance {
         into: Into<'_>,
     ) -> Result<Progress> {
         let step = match base {
-            stub::WORD_REQUEST => self.give(listener, notification, into),
-            stub::WORD_FAILED => Err(Error::new(
+            WORD_REQUEST => self.give(listener, notification, into),
+            WORD_FAILED => Err(Error::new(
                 "map the page and the image",
                 std::io::Error::from_raw_os_error((extra as i64).wrapping_neg() as i32),
             )),
+            #[cfg(target_arch = "x86_64")]
             _ => self.catch(listener, notification, into),
+            // Nobody else makes the call; the kernel has no such call.
+            #[cfg(target_arch = "aarch64")]
+            _ => Ok(Answer::Resume),
         };
         let answer = match step {
             Ok(Answer::Resume) => listener.resume(notification),
@@ -124,6 +166,7 @@ impl Entrance {
     }
 
     /// A program sets up thread-local storage.
+    #[cfg(target_arch = "x86_64")]
     fn catch(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
         let memory = RemoteMemory::open(tid)?;
@@ -173,6 +216,7 @@ impl Entrance {
     }
 
     /// A 32-bit program sets up thread-local storage.
+    #[cfg(target_arch = "x86_64")]
     fn catch_32(
         &self,
         listener: &Listener,
@@ -210,7 +254,7 @@ impl Entrance {
     /// A program left at its first instruction asks for the descriptors.
     fn give(&self, listener: &Listener, notification: &Notification, into: Into<'_>) -> Result<Answer> {
         let tid = notification.tid;
-        let Some(Starting { resume_at, patch_32 }) = self.starting().remove(&tid) else {
+        let Some(starting) = self.starting().remove(&tid) else {
             return Err(Error::refused(format!("process {} asked for a namespace out of turn", tid.0)));
         };
         let memory = RemoteMemory::open(tid)?;
@@ -221,7 +265,9 @@ impl Entrance {
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
             return Ok(Answer::Resume);
         };
-        if let Some(patch) = patch_32 {
+        let resume_at = starting.resume_at;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(patch) = starting.patch_32 {
             let boot = patch.boot(vdso, &into.terms);
             let parameters = Parameters { page_fd, image_fd, resume_at, boot, caught: None };
             let stub = patch.stub(vdso);
@@ -231,7 +277,14 @@ impl Entrance {
         self.place(
             &memory,
             vdso,
-            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, &into.terms), caught: None },
+            Parameters {
+                page_fd,
+                image_fd,
+                resume_at,
+                boot: self.patch.boot(vdso, &into.terms),
+                #[cfg(target_arch = "x86_64")]
+                caught: None,
+            },
         )?;
         Ok(Answer::Succeed)
     }
@@ -294,6 +347,22 @@ impl Entrance {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    fn leave_in_stub(&self, stopped: &Stopped, redirected: bool) -> Result<()> {
+        let tid = stopped.tid();
+        let mut registers = stopped.registers()?;
+        let vdso = AuxVector::vdso_of(tid)?;
+        let memory = RemoteMemory::open(tid)?;
+        self.patch.prepare(&memory, vdso)?;
+        if redirected {
+            self.patch.redirect(&memory, vdso)?;
+        }
+        self.starting().insert(tid, Starting { resume_at: RemoteAddr(registers.pc) });
+        registers.pc = self.patch.stub(vdso).plus(stub::AT_REQUEST).0;
+        stopped.set_registers(&registers)
+    }
+
+    #[cfg(target_arch = "x86_64")]
     fn leave_in_stub(&self, stopped: &Stopped, redirected: bool) -> Result<()> {
         let tid = stopped.tid();
         let mut registers = stopped.registers()?;
@@ -301,7 +370,7 @@ impl Entrance {
         let memory = RemoteMemory::open(tid)?;
         let resume_at = RemoteAddr(registers.rip);
         let (stub, patch_32) = match (abi, registers.cs) {
-            (Abi::X86_64, USER_CS_64) => {
+            (Abi::Native, USER_CS_64) => {
                 self.patch.prepare(&memory, vdso)?;
                 if redirected {
                     self.patch.redirect(&memory, vdso)?;
@@ -349,9 +418,11 @@ enum Answer {
 }
 
 /// `__USER_CS`.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const USER_CS_64: u64 = 0x33;
 
 /// How many threads the process has; 1 where that cannot be told, as for one that is gone.
+#[cfg(target_arch = "x86_64")]
 fn threads(tid: Tid) -> u64 {
     std::fs::metadata(format!("/proc/{}/task", tid.0))
         .map_or(1, |folder| std::os::unix::fs::MetadataExt::nlink(&folder).saturating_sub(2))

@@ -1,15 +1,16 @@
 //! Errands: what a thread of a stopped process does in the image, and how it comes back.
 
-use crate::attach::{self, Destination, SIGSYS, choose, state_word};
+use crate::attach::{self, Destination};
 use crate::attach_stub;
+use crate::enter::boot_bytes;
 use crate::error::{Error, Result, Step};
 use crate::halt::{Halt, Halted, PATIENCE};
 use crate::interrupted::{at_address, interrupted_places, redirect, settled};
 use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS};
 use crate::redirect::Patch;
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
+use crate::running::{SIGSYS, choose, state_word};
 use crate::seccomp::Listener;
-use crate::stub::boot_bytes;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::state::{BELONGS_TO_HOST, Errand, State, WIPED_SIZE};

@@ -10,11 +10,14 @@
 //! every program.
 
 use crate::page::{IMAGE_ADDRESS, image_len};
+use crate::seccomp::AUDIT_ARCH_NATIVE;
+#[cfg(target_arch = "x86_64")]
 use crate::seccomp::{
-    ARCH_SET_FS, AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, I386_EXECVE, I386_EXECVEAT, I386_SET_THREAD_AREA, STUB_PASS,
-    STUB_PASS_32, X32_BIT, X32_EXECVE, X32_EXECVEAT,
+    ARCH_SET_FS, AUDIT_ARCH_I386, I386_EXECVE, I386_EXECVEAT, I386_SET_THREAD_AREA, STUB_PASS, STUB_PASS_32, X32_BIT,
+    X32_EXECVE, X32_EXECVEAT,
 };
-use elsewhen_vdso::surface::{Action, ROWS, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks};
+use elsewhen_vdso::surface::{ASK, Action, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks, rows};
+#[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::{CANCELS, HANDLED, ROWS32, Row32};
 
 /// Offsets in `struct seccomp_data`.
@@ -46,6 +49,7 @@ impl Filter {
     }
 
     /// Compiles the half that announces, which lets everything else through.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn announcing() -> Self {
         Self::compile(None, true)
     }
@@ -58,36 +62,21 @@ impl Filter {
     fn compile(reach: Option<Reach>, announces: bool) -> Self {
         let mut code = Assembler { announces, ..Assembler::default() };
         code.emit(LOAD, DATA_ARCH);
-        let x86_64 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_X86_64);
-        let i386 = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_I386);
+        let native = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_NATIVE);
+        #[cfg(target_arch = "x86_64")]
+        code.i386(reach);
         code.emit(RETURN, ALLOW);
-        code.land(i386);
+        code.land(native);
         code.emit(LOAD, DATA_NR);
-        code.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
+        code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32]);
+        #[cfg(target_arch = "x86_64")]
+        code.x32(reach);
         let mut numbers: Vec<(u32, What)> = Vec::new();
         if announces {
-            numbers.push((I386_SET_THREAD_AREA, What::SetThreadArea));
+            numbers.push((ASK.0, What::Ask));
         }
         if let Some(reach) = reach {
-            let rows = ROWS32.iter().filter(|row| row.rules().iter().any(|rule| rule.need.holds(reach)));
-            numbers.extend(rows.map(|row| (row.number, What::Row32(row))));
-            numbers.extend([WAIT_IS_OVER, CANCELS, HANDLED].map(|number| (number, What::Always)));
-        }
-        numbers.sort_by_key(|(number, _)| *number);
-        code.select(&numbers, reach.unwrap_or(Reach::LEAST));
-        code.land(x86_64);
-        code.emit(LOAD, DATA_NR);
-        code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32, X32_EXECVE, X32_EXECVEAT]);
-        // The calls of an interface that most kernels do not have, and nothing here translates.
-        let known = code.jump_unless(JUMP_IF_NOT_BELOW, X32_BIT);
-        code.emit(RETURN, if reach.is_some() { REFUSE } else { ALLOW });
-        code.land(known);
-        let mut numbers: Vec<(u32, What)> = Vec::new();
-        if announces {
-            numbers.push((libc::SYS_arch_prctl as u32, What::ArchPrctl));
-        }
-        if let Some(reach) = reach {
-            let rows = ROWS.iter().filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)));
+            let rows = rows().filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)));
             numbers.extend(rows.map(|row| (row.number, What::Row(row))));
             numbers.push((WAIT_IS_OVER, What::Always));
         }
@@ -123,10 +112,12 @@ enum What {
     /// What its row says.
     Row(&'static Row),
     /// What its row says, of the 32-bit interface.
+    #[cfg(target_arch = "x86_64")]
     Row32(&'static Row32),
-    /// Announced where it sets up thread-local storage.
-    ArchPrctl,
+    /// Announced where it sets up thread-local storage, or is a word to the supervisor.
+    Ask,
     /// The same of the 32-bit interface: announced, but for the stub's.
+    #[cfg(target_arch = "x86_64")]
     SetThreadArea,
     /// Caught, whoever makes it.
     Always,
@@ -193,6 +184,35 @@ impl Assembler {
         }
     }
 
+    /// The 32-bit interface.
+    #[cfg(target_arch = "x86_64")]
+    fn i386(&mut self, reach: Option<Reach>) {
+        let other = self.jump_unless(JUMP_IF_EQUAL, AUDIT_ARCH_I386);
+        self.emit(LOAD, DATA_NR);
+        self.announce_if(&[I386_EXECVE, I386_EXECVEAT]);
+        let mut numbers: Vec<(u32, What)> = Vec::new();
+        if self.announces {
+            numbers.push((I386_SET_THREAD_AREA, What::SetThreadArea));
+        }
+        if let Some(reach) = reach {
+            let rows = ROWS32.iter().filter(|row| row.rules().iter().any(|rule| rule.need.holds(reach)));
+            numbers.extend(rows.map(|row| (row.number, What::Row32(row))));
+            numbers.extend([WAIT_IS_OVER, CANCELS, HANDLED].map(|number| (number, What::Always)));
+        }
+        numbers.sort_by_key(|(number, _)| *number);
+        self.select(&numbers, reach.unwrap_or(Reach::LEAST));
+        self.land(other);
+    }
+
+    /// The calls of an interface that most kernels do not have, and nothing here translates.
+    #[cfg(target_arch = "x86_64")]
+    fn x32(&mut self, reach: Option<Reach>) {
+        self.announce_if(&[X32_EXECVE, X32_EXECVEAT]);
+        let known = self.jump_unless(JUMP_IF_NOT_BELOW, X32_BIT);
+        self.emit(RETURN, if reach.is_some() { REFUSE } else { ALLOW });
+        self.land(known);
+    }
+
     /// Finds the number by halving, and ends every way through.
     fn select(&mut self, numbers: &[(u32, What)], reach: Reach) {
         if numbers.is_empty() {
@@ -203,8 +223,10 @@ impl Assembler {
             let other = self.jump_unless(JUMP_IF_EQUAL, number);
             match what {
                 What::Row(row) => self.rules(row.rules, row.action == Action::Refuse, reach),
+                #[cfg(target_arch = "x86_64")]
                 What::Row32(row) => self.rules(row.rules(), row.is_refused(), reach),
-                What::ArchPrctl => self.arch_prctl(),
+                What::Ask => self.ask(),
+                #[cfg(target_arch = "x86_64")]
                 What::SetThreadArea => self.set_thread_area(),
                 What::Always => self.emit(RETURN, CATCH),
             }
@@ -285,8 +307,15 @@ impl Assembler {
         self.emit(RETURN, ALLOW);
     }
 
+    /// Announces the call by which members speak to their supervisor.
+    #[cfg(target_arch = "aarch64")]
+    fn ask(&mut self) {
+        self.emit(RETURN, ANNOUNCE);
+    }
+
     /// Announces `arch_prctl(ARCH_SET_FS)`, but for the stub's.
-    fn arch_prctl(&mut self) {
+    #[cfg(target_arch = "x86_64")]
+    fn ask(&mut self) {
         self.emit(LOAD, DATA_ARGS);
         let other = self.jump_unless(JUMP_IF_EQUAL, ARCH_SET_FS as u32);
         self.emit(LOAD, DATA_ARGS + 16);
@@ -302,6 +331,7 @@ impl Assembler {
     }
 
     /// Announces `set_thread_area`, but for the stub's.
+    #[cfg(target_arch = "x86_64")]
     fn set_thread_area(&mut self) {
         self.emit(LOAD, DATA_ARGS + 8);
         let other = self.jump_unless(JUMP_IF_EQUAL, STUB_PASS_32);
@@ -395,7 +425,7 @@ mod tests {
         const OUTSIDE: [u64; 4] = [0x40_1000, IMAGE_ADDRESS - 1, IMAGE_ADDRESS + image_len(), 1 << 32 | IMAGE_ADDRESS];
         for reach in reaches() {
             let filter = Filter::new(reach);
-            for row in ROWS {
+            for row in rows() {
                 // Every pair of arguments takes every pair of values, the rest being zero or one.
                 let mut cases = BTreeSet::new();
                 for (first, second) in (0..6).flat_map(|first| (first..6).map(move |second| (first, second))) {
@@ -418,13 +448,13 @@ mod tests {
                         (true, _) => CATCH,
                     };
                     for ip in OUTSIDE {
-                        let found = verdict(&filter, AUDIT_ARCH_X86_64, row.number, ip, args);
+                        let found = verdict(&filter, AUDIT_ARCH_NATIVE, row.number, ip, args);
                         assert_eq!(found, expected, "{} {args:x?} from {ip:#x} for {reach:?}", row.name);
                     }
                     if row.action != Action::Refuse {
                         for ip in [IMAGE_ADDRESS, IMAGE_ADDRESS + image_len() - 1] {
                             assert_eq!(
-                                verdict(&filter, AUDIT_ARCH_X86_64, row.number, ip, args),
+                                verdict(&filter, AUDIT_ARCH_NATIVE, row.number, ip, args),
                                 ALLOW,
                                 "{}",
                                 row.name
@@ -441,9 +471,8 @@ mod tests {
         for reach in reaches() {
             let filter = Filter::new(reach);
             for nr in 0..1024 {
-                let caught =
-                    ROWS.iter().any(|row| row.number == nr && row.rules.iter().any(|rule| rule.need.holds(reach)));
-                let (_, seen) = run(&filter, &Data { nr, arch: AUDIT_ARCH_X86_64, ip: 0, args: [0; 6] });
+                let caught = rows().any(|row| row.number == nr && row.rules.iter().any(|rule| rule.need.holds(reach)));
+                let (_, seen) = run(&filter, &Data { nr, arch: AUDIT_ARCH_NATIVE, ip: 0, args: [0; 6] });
                 let constant = seen.is_subset(&BTreeSet::from([DATA_NR, DATA_ARCH]));
                 assert!(constant || caught || nr == 158, "call {nr} looks at {seen:?}");
             }
@@ -457,7 +486,7 @@ mod tests {
             let filter = Filter::new(reach);
             let announced = |arch, nr| verdict(&filter, arch, nr, 0, [0; 6]) == ANNOUNCE;
             let x86_64: Vec<u32> =
-                (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_X86_64, *nr)).collect();
+                (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_NATIVE, *nr)).collect();
             assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
             let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
             assert_eq!(i386, ANNOUNCED_32);
@@ -469,7 +498,7 @@ mod tests {
     fn calls_of_the_32_bit_interface_are_caught_where_their_equals_are() {
         for reach in reaches() {
             let filter = Filter::new(reach);
-            let native = |number, args: [u64; 6]| verdict(&filter, AUDIT_ARCH_X86_64, number, 0, args);
+            let native = |number, args: [u64; 6]| verdict(&filter, AUDIT_ARCH_NATIVE, number, 0, args);
             for number in (0..1024).filter(|number| !ANNOUNCED_32.contains(number)) {
                 let row = ROWS32.iter().find(|row| row.number == number);
                 for args in
@@ -506,12 +535,12 @@ mod tests {
     #[test]
     fn the_stubs_own_call_passes_and_nothing_that_resembles_it() {
         let filter = Filter::new(Reach::ALL);
-        let set_fs = |arg2| verdict(&filter, AUDIT_ARCH_X86_64, 158, 0, [0x1002, 0, arg2, 0, 0, 0]);
+        let set_fs = |arg2| verdict(&filter, AUDIT_ARCH_NATIVE, 158, 0, [0x1002, 0, arg2, 0, 0, 0]);
         assert_eq!(set_fs(STUB_PASS), ALLOW);
         for near in [0, STUB_PASS as u32 as u64, STUB_PASS >> 32 << 32, STUB_PASS + 1, !STUB_PASS] {
             assert_eq!(set_fs(near), ANNOUNCE);
         }
-        assert_eq!(verdict(&filter, AUDIT_ARCH_X86_64, 59, 0, [0x1002, 0, STUB_PASS, 0, 0, 0]), ANNOUNCE);
+        assert_eq!(verdict(&filter, AUDIT_ARCH_NATIVE, 59, 0, [0x1002, 0, STUB_PASS, 0, 0, 0]), ANNOUNCE);
         let set_thread_area = |arg1| verdict(&filter, AUDIT_ARCH_I386, 243, 0, [0x1000, arg1, 0, 0, 0, 0]);
         assert_eq!(set_thread_area(STUB_PASS_32.into()), ALLOW);
         for near in [0, 1, STUB_PASS_32 + 1, !STUB_PASS_32] {
@@ -524,7 +553,7 @@ mod tests {
         let filter = Filter::new(Reach::LEAST);
         for code in 0..0x6000 {
             let expected = if code == 0x1002 { ANNOUNCE } else { ALLOW };
-            let found = verdict(&filter, AUDIT_ARCH_X86_64, 158, 0, [code, 0, 0, 0, 0, 0]);
+            let found = verdict(&filter, AUDIT_ARCH_NATIVE, 158, 0, [code, 0, 0, 0, 0, 0]);
             assert_eq!(found, expected, "arch_prctl({code:#x})");
         }
     }

@@ -19,25 +19,38 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper, and shared mappings")]
 
 pub mod attach;
+#[cfg(target_arch = "x86_64")]
 mod attach_stub;
 pub mod clock;
 pub mod enter;
+#[cfg_attr(target_arch = "aarch64", path = "entries_arm64.rs")]
+mod entries;
+#[cfg(target_arch = "x86_64")]
 mod errand;
 mod error;
 pub mod filter;
+#[cfg(target_arch = "x86_64")]
 mod halt;
 pub mod inside;
+#[cfg(target_arch = "x86_64")]
 mod interrupted;
+#[cfg(target_arch = "x86_64")]
+mod nothing32;
 pub mod page;
 pub mod probe;
 pub mod process;
 pub mod program;
 pub mod redirect;
+#[cfg(target_arch = "x86_64")]
 mod redirect32;
 pub mod remote;
+#[cfg_attr(target_arch = "aarch64", path = "running_arm64.rs")]
+mod running;
 pub mod seccomp;
 pub mod signals;
+#[cfg(target_arch = "x86_64")]
 mod sites;
+#[cfg_attr(target_arch = "aarch64", path = "stub_arm64.rs")]
 mod stub;
 pub mod timers;
 pub mod trace;

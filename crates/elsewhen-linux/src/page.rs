@@ -33,7 +33,7 @@ pub const IMAGE_ADDRESS: u64 = 0x10_0000;
 
 /// Bytes that the mapped image takes: whole pages.
 pub const fn image_len() -> u64 {
-    (image::X86_64.len() as u64).next_multiple_of(PAGE_SIZE as u64)
+    (image::IMAGE.len() as u64).next_multiple_of(PAGE_SIZE as u64)
 }
 
 /// The namespace's page, mapped writable here. Members get a file that they can only read, and map it read-only.
@@ -296,7 +296,7 @@ impl AsFd for PageFile {
 /// Where the kernel refuses an executable memory file (`vm.memfd_noexec=2`, for one).
 pub fn image_file() -> Result<File> {
     let file = executable_file("elsewhen-vdso")?;
-    file.write_all_at(image::X86_64, 0).step(|| "write the image".into())?;
+    file.write_all_at(image::IMAGE, 0).step(|| "write the image".into())?;
     file.set_len(image_len()).step(|| "fill the image's last page".into())?;
     fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE | SealFlags::SEAL)
         .step(|| "seal the image".into())?;
@@ -304,6 +304,7 @@ pub fn image_file() -> Result<File> {
 }
 
 /// A memory file with a program.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn program_file(program: &[u8]) -> Result<File> {
     let file = executable_file("elsewhen-program")?;
     file.write_all_at(program, 0).step(|| "write a program".into())?;

@@ -41,6 +41,8 @@ pub struct Program {
     pub kind: String,
 }
 
+/// 32-bit Arm.
+const EM_ARM: u16 = 40;
 /// Another name of i386 (`elf_check_arch_ia32`).
 const EM_486: u16 = 6;
 
@@ -220,14 +222,19 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
         // the program that it is.
         return Program::left_to_kernel(path.to_owned());
     };
-    if header.class == elf::CLASS_32 && header.machine == elf::EM_X86_64 {
+    if header.machine == EM_ARM && cfg!(target_arch = "aarch64") {
+        let reason = "it is a 32-bit program, and this elsewhen has an image for 64-bit ones only; build it for arm64";
+        return Program::refused(path.to_owned(), "32-bit Arm", reason);
+    }
+    if header.class == elf::CLASS_32 && header.machine == elf::EM_X86_64 && cfg!(target_arch = "x86_64") {
         let reason = "it is an x32 program, and this elsewhen has an image for x86-64 and i386 programs only";
         return Program::refused(path.to_owned(), "x32", reason);
     }
-    if header.class == elf::CLASS_32 && header.machine == EM_486 {
+    if header.class == elf::CLASS_32 && header.machine == EM_486 && cfg!(target_arch = "x86_64") {
         return Program { path: path.to_owned(), entry: Entry::Traced, kind: "32-bit".into() };
     }
-    let program = Elf::x86_64(start).map(|program| (program, "")).or_else(|| Some((Elf::i386(start)?, "32-bit ")));
+    let narrow = || if cfg!(target_arch = "x86_64") { Elf::i386(start) } else { None };
+    let program = Elf::native(start).map(|program| (program, "")).or_else(|| Some((narrow()?, "32-bit ")));
     let Some((program, width)) = program else { return Program::left_to_kernel(path.to_owned()) };
     if header.kind == elf::ET_EXEC && covers_our_place(program) {
         let reason =
@@ -256,6 +263,8 @@ fn examine_elf(file: &File, start: &[u8], path: &Path) -> Program {
         None if tls => ("static", Entry::AtTlsSetup),
         None => ("static, without thread-local storage", Entry::Traced),
     };
+    // No call that programs make at their start lets its thread be sent elsewhere there.
+    let entry = if cfg!(target_arch = "aarch64") { Entry::Traced } else { entry };
     Program { path: path.to_owned(), entry, kind: format!("{width}{kind}") }
 }
 

@@ -7,35 +7,22 @@
 //!
 //! The patched pages are private copies: no other process sees them, and non-members run the kernel's own.
 
+#[cfg(target_arch = "x86_64")]
 use crate::attach_stub;
+use crate::entries::{CLOCK_GETTIME, ENTRIES, displaced, jump, thunk, trampoline};
 use crate::error::{Error, Result, Step};
 use crate::page::{IMAGE_ADDRESS, Mapping};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
-use elsewhen_vdso::elf::{self, Elf, Symbol};
-use elsewhen_vdso::image;
-use elsewhen_vdso::state::{ABI_X86_64, Boot, FILTERED};
+use elsewhen_vdso::elf::{self, Elf};
+use elsewhen_vdso::state::{ABI_NATIVE, Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
-use iced_x86::{
-    BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, Instruction, InstructionBlock,
-};
-
-/// A jump with a 32-bit displacement.
-pub(crate) const JUMP_LEN: usize = 5;
 
 /// The kernel lets programs read and write their FS and GS bases (`arch/x86/include/uapi/asm/hwcap2.h`).
-const HWCAP2_FSGSBASE: u64 = 2;
+const HWCAP2_FSGSBASE: u64 = if cfg!(target_arch = "x86_64") { 2 } else { 0 };
 
 /// First word of what is added to a vDSO: a process that has it is a member.
 pub const MARK: u64 = u64::from_le_bytes(*b"elswhen1");
-
-/// The functions that are redirected, the hook of each, and whose original code the hook calls.
-const ENTRIES: [(&str, u64, &str); 4] = [
-    ("__vdso_clock_gettime", image::HOOK_CLOCK_GETTIME, "__vdso_clock_gettime"),
-    ("__vdso_gettimeofday", image::HOOK_GETTIMEOFDAY, "__vdso_clock_gettime"),
-    ("__vdso_time", image::HOOK_TIME, "__vdso_clock_gettime"),
-    ("__vdso_clock_getres", image::HOOK_CLOCK_GETRES, "__vdso_clock_getres"),
-];
 
 /// What the image of a process is told of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +53,9 @@ impl Terms {
     }
 }
 
+/// Bytes of the pages that programs can be entered with: state, page and image lie a page apart.
+const PAGE_BYTES: usize = elsewhen_vdso::page::PAGE_SIZE;
+
 /// The kernel's vDSO, as it is before anyone patches it.
 #[derive(Clone, Debug)]
 pub struct HostVdso {
@@ -83,10 +73,12 @@ pub struct Patch {
     stub: u64,
     /// The original code of `clock_gettime`.
     host_clock: u64,
+    #[cfg(target_arch = "x86_64")]
     displacements: Vec<Displacement>,
 }
 
 /// Instructions that have lived at an entry, and where they live now.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Debug)]
 struct Displacement {
     /// The offset of the entry.
@@ -95,7 +87,8 @@ struct Displacement {
 }
 
 /// Pairs of offsets: of an instruction from the second on, at the entry and in the trampoline.
-type Moved = Vec<(u64, u64)>;
+#[cfg(target_arch = "x86_64")]
+pub(crate) type Moved = Vec<(u64, u64)>;
 
 #[derive(Clone, Debug)]
 struct Span {
@@ -109,6 +102,12 @@ impl HostVdso {
     /// # Errors
     /// Where there is none, or this process is itself a member.
     pub fn of_this_process() -> Result<Self> {
+        if rustix::param::page_size() != PAGE_BYTES {
+            return Err(Error::refused(format!(
+                "this kernel has pages of {} KiB, and a namespace needs pages of 4 KiB",
+                rustix::param::page_size() / 1024
+            )));
+        }
         let tid = Tid(std::process::id());
         let Some(at) = AuxVector::of(tid)?.vdso else {
             return Err(Error::refused(
@@ -116,7 +115,7 @@ impl HostVdso {
             ));
         };
         let bytes = read_whole(&RemoteMemory::open(tid)?, at)?;
-        if Elf::x86_64(&bytes).is_none() {
+        if Elf::native(&bytes).is_none() {
             return Err(Error::refused("this kernel's vDSO is not a 64-bit ELF image"));
         }
         if is_marked(&bytes) {
@@ -132,13 +131,13 @@ impl HostVdso {
 
     /// The sizes of the time functions, for people: name and bytes, `None` where it has none.
     pub fn functions(&self) -> Vec<(&'static str, Option<u64>)> {
-        let elf = Elf::x86_64(&self.bytes);
+        let elf = Elf::native(&self.bytes);
         ENTRIES.map(|(name, ..)| (name, elf.and_then(|elf| Some(elf.function(name)?.size)))).to_vec()
     }
 
     /// The end of everything that the ELF headers account for, but not before the last byte that is not zero.
     fn used(&self) -> usize {
-        Elf::x86_64(&self.bytes).map_or(self.bytes.len(), used)
+        Elf::native(&self.bytes).map_or(self.bytes.len(), used)
     }
 
     /// Computes the patch.
@@ -153,30 +152,33 @@ impl HostVdso {
     ///
     /// # Errors
     /// As [`patch`](Self::patch).
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn patch_running(&self) -> Result<Patch> {
         self.patch_with(attach_stub::code())
     }
 
     fn patch_with(&self, stub_code: &[u8]) -> Result<Patch> {
-        let elf = Elf::x86_64(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
+        let elf = Elf::native(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
         let mut patched = self.bytes.clone();
         let mut addition = Addition { at: self.used().next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
         let mut trampolines: Vec<(&str, u64)> = Vec::new();
         let mut jumps = Vec::new();
+        #[cfg(target_arch = "x86_64")]
         let mut displacements = Vec::new();
         for (name, hook, calls) in ENTRIES {
             let Some(function) = elf.function(name) else {
-                if name == "__vdso_clock_gettime" {
-                    return Err(Error::refused("this kernel's vDSO has no __vdso_clock_gettime"));
+                if name == CLOCK_GETTIME {
+                    return Err(Error::refused(format!("this kernel's vDSO has no {CLOCK_GETTIME}")));
                 }
                 continue;
             };
-            let displaced = displaced(&self.bytes, 64, name, function)?;
+            let displaced = displaced(&self.bytes, name, function)?;
             let at = addition.align();
-            let (code, moved) = trampoline(name, &displaced, at)?;
-            addition.bytes.extend(code);
+            let trampoline = trampoline(name, &displaced, at)?;
+            addition.bytes.extend(trampoline.code);
             trampolines.push((name, at));
-            displacements.push(Displacement { entry: function.value, moved });
+            #[cfg(target_arch = "x86_64")]
+            displacements.push(Displacement { entry: function.value, moved: trampoline.moved });
             let host = trampolines.iter().find(|(name, _)| *name == calls).map(|(_, at)| *at);
             let host = host.ok_or_else(|| Error::refused(format!("this kernel's vDSO has no {calls}")))?;
             let at = addition.align();
@@ -184,10 +186,7 @@ impl HostVdso {
             jumps.push((function.value as usize, displaced.length, at));
         }
         for &(entry, length, thunk) in &jumps {
-            patched[entry] = 0xe9;
-            patched[entry + 1..entry + JUMP_LEN].copy_from_slice(&relative(entry as u64 + 5, thunk));
-            // Nothing arrives behind the jump; if it did, a trap is better than half an instruction.
-            patched[entry + JUMP_LEN..entry + length].fill(0xcc);
+            patched[entry..entry + length].copy_from_slice(&jump(entry as u64, length, thunk));
         }
         let stub = addition.align();
         addition.bytes.extend(stub_code);
@@ -207,6 +206,7 @@ impl HostVdso {
             original: self.bytes.clone(),
             stub,
             host_clock: trampolines.first().map_or(0, |(_, at)| *at),
+            #[cfg(target_arch = "x86_64")]
             displacements,
         })
     }
@@ -293,6 +293,7 @@ impl Patch {
     ///
     /// # Errors
     /// Where memory cannot be written.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn restore(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
         let Span { offset, bytes } = &self.entries;
         memory.write(vdso.plus(*offset as u64), &self.original[*offset..offset + bytes.len()])
@@ -302,12 +303,14 @@ impl Patch {
     ///
     /// # Errors
     /// Where memory cannot be written.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn remove(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
         let Span { offset, bytes } = &self.addition;
         memory.write(vdso.plus(*offset as u64), &vec![0; bytes.len()])
     }
 
     /// Where a thread is to go on that was about to execute a displaced instruction; `None` for one elsewhere.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn moved(&self, vdso: RemoteAddr, rip: u64) -> Option<u64> {
         let offset = rip.wrapping_sub(vdso.0);
         let mut moved = self.displacements.iter().flat_map(|displacement| &displacement.moved);
@@ -315,6 +318,7 @@ impl Patch {
     }
 
     /// Whether an address lies within one of the entries' displaced instructions, behind its first byte.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_displaced(&self, vdso: RemoteAddr, rip: u64) -> bool {
         let offset = rip.wrapping_sub(vdso.0);
         self.displacements.iter().any(|displacement| {
@@ -329,6 +333,7 @@ impl Patch {
     }
 
     /// Whether an address lies in what is added.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_added(&self, vdso: RemoteAddr, address: u64) -> bool {
         let Span { offset, bytes } = &self.addition;
         let start = vdso.plus(*offset as u64).0;
@@ -341,6 +346,7 @@ impl Patch {
     }
 
     /// Where the unused rest of a patched vDSO lies, and how much there is of it.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn rest(&self, vdso: RemoteAddr) -> (RemoteAddr, usize) {
         let used = self.addition.offset + self.addition.bytes.len();
         (vdso.plus(used as u64), self.original.len() - used)
@@ -348,10 +354,11 @@ impl Patch {
 
     /// What the image is told in a process whose vDSO lies there.
     pub(crate) fn boot(&self, vdso: RemoteAddr, terms: &Terms) -> Boot {
-        terms.boot(vdso, self.original.len(), vdso.plus(self.host_clock).0, ABI_X86_64)
+        terms.boot(vdso, self.original.len(), vdso.plus(self.host_clock).0, ABI_NATIVE)
     }
 
     /// Whether a process whose vDSO lies there has been patched already.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_applied(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> bool {
         let mut mark = [0; 8];
         memory.read(vdso.plus(self.addition.offset as u64), &mut mark).is_ok() && mark == MARK.to_le_bytes()
@@ -361,83 +368,6 @@ impl Patch {
     pub fn added_bytes(&self) -> usize {
         self.addition.bytes.len()
     }
-}
-
-/// The whole instructions at an entry that a jump displaces.
-pub(crate) struct Displaced {
-    pub(crate) instructions: Vec<Instruction>,
-    pub(crate) length: usize,
-    resume: u64,
-}
-
-/// Decodes what the jump will displace, and makes sure that the function never jumps back into it.
-///
-/// # Errors
-/// Where it is too short, or does.
-pub(crate) fn displaced(image: &[u8], bitness: u32, name: &str, function: Symbol<'_>) -> Result<Displaced> {
-    let refuse = |why: &str| Error::refused(format!("{name} of this kernel's vDSO cannot be redirected: {why}"));
-    let (entry, base) = (function.value, base(bitness));
-    let code = usize::try_from(entry)
-        .ok()
-        .and_then(|start| image.get(start..start.checked_add(usize::try_from(function.size).ok()?)?))
-        .ok_or_else(|| refuse("it lies outside the image"))?;
-    let instructions: Vec<Instruction> =
-        Decoder::with_ip(bitness, code, base + entry, DecoderOptions::NONE).into_iter().collect();
-    let mut length = 0;
-    let mut count = 0;
-    while length < JUMP_LEN {
-        let instruction = instructions.get(count).filter(|instruction| !instruction.is_invalid());
-        let instruction = instruction.ok_or_else(|| refuse("it is shorter than a jump"))?;
-        length += instruction.len();
-        count += 1;
-        let ends = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::UnconditionalBranch);
-        if ends && length < JUMP_LEN {
-            return Err(refuse("it is shorter than a jump"));
-        }
-    }
-    let inside = base + entry + 1..base + entry + length as u64;
-    if instructions.iter().any(|instruction| inside.contains(&instruction.near_branch_target())) {
-        return Err(refuse("it jumps back into its first instructions"));
-    }
-    Ok(Displaced { instructions: instructions[..count].to_vec(), length, resume: base + entry + length as u64 })
-}
-
-/// Where the vDSO is imagined to lie while code is relocated: everything is relative to it.
-const BASE: u64 = 0x7000_0000_0000;
-
-/// The same for 32-bit code, where an address is an offset.
-const fn base(bitness: u32) -> u64 {
-    if bitness == 64 { BASE } else { 0 }
-}
-
-/// The displaced instructions at a new place, followed by a jump to the rest of the function; and where each of them but
-/// the first was and is, as offsets in the vDSO.
-fn trampoline(name: &str, displaced: &Displaced, at: u64) -> Result<(Vec<u8>, Moved)> {
-    let mut instructions = displaced.instructions.clone();
-    let jump = Instruction::with_branch(iced_x86::Code::Jmp_rel32_64, displaced.resume);
-    let failed =
-        |error: iced_x86::IcedError| Error::refused(format!("relocate the first instructions of {name}: {error}"));
-    instructions.push(jump.map_err(failed)?);
-    let block = InstructionBlock::new(&instructions, BASE + at);
-    let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
-    let encoded = BlockEncoder::encode(64, block, options).map_err(failed)?;
-    let places = displaced.instructions.iter().zip(&encoded.new_instruction_offsets);
-    let moved = places.skip(1).map(|(old, new)| (old.ip() - BASE, at + u64::from(*new))).collect();
-    Ok((encoded.code_buffer, moved))
-}
-
-/// `lea rdx, [rip + host]; jmp [rip]; .quad image`: the third argument is the host's function.
-fn thunk(at: u64, host: u64, image: u64) -> Vec<u8> {
-    let mut code = vec![0x48, 0x8d, 0x15];
-    code.extend(relative(at + 7, host));
-    code.extend([0xff, 0x25, 0, 0, 0, 0]);
-    code.extend(image.to_le_bytes());
-    code
-}
-
-/// The displacement from the end of an instruction to its target, both within the vDSO.
-pub(crate) fn relative(from: u64, to: u64) -> [u8; 4] {
-    (to.wrapping_sub(from) as i32).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -450,38 +380,5 @@ mod tests {
         let patch = host.patch().unwrap();
         assert!(patch.added_bytes() <= host.room());
         assert_eq!(&patch.addition.bytes[..8], b"elswhen1");
-    }
-
-    fn function(value: u64, size: u64) -> Symbol<'static> {
-        Symbol { name: b"f", kind: elf::STT_FUNC, section: 1, value, size }
-    }
-
-    #[test]
-    fn short_branches_in_displaced_instructions_are_widened() {
-        // cmp edi, 23; ja +103: the branch is inside the bytes that a jump displaces.
-        let mut image = vec![0x90; 256];
-        image[16..21].copy_from_slice(&[0x83, 0xff, 0x17, 0x77, 0x67]);
-        let displaced = displaced(&image, 64, "f", function(16, 127)).unwrap();
-        assert_eq!(displaced.length, 5);
-        let (code, moved) = trampoline("f", &displaced, 0x1000).unwrap();
-        assert_eq!(moved, [(19, 0x1003)]);
-        let decoded: Vec<_> = Decoder::with_ip(64, &code, BASE + 0x1000, DecoderOptions::NONE).into_iter().collect();
-        assert_eq!(decoded[1].near_branch_target(), BASE + 16 + 5 + 103);
-        assert_eq!(decoded[2].near_branch_target(), BASE + 21);
-    }
-
-    #[test]
-    fn a_function_that_loops_to_its_start_is_refused() {
-        // xor eax, eax; nop; nop; nop; jmp to the first nop.
-        let image = [0x31, 0xc0, 0x90, 0x90, 0x90, 0xeb, 0xfb, 0x90];
-        assert!(displaced(&image, 64, "f", function(0, 8)).err().unwrap().to_string().contains("jumps back"));
-        // ret: shorter than a jump.
-        assert!(
-            displaced(&[0xc3, 0x90, 0x90, 0x90, 0x90], 64, "f", function(0, 5))
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("shorter")
-        );
     }
 }

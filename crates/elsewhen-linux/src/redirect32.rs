@@ -6,9 +6,10 @@
 //!
 //! This process is a 64-bit one, and has no such vDSO: the kernel's is read from the first 32-bit program that there is.
 
+use crate::entries::{Displaced, JUMP_LEN, displaced_of, relative};
 use crate::error::{Error, Result};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS};
-use crate::redirect::{self, JUMP_LEN, MARK, Terms, is_marked, relative};
+use crate::redirect::{self, MARK, Terms, is_marked};
 use crate::remote::{RemoteAddr, RemoteMemory};
 use crate::stub;
 use elsewhen_vdso::elf::{Elf, STT_FUNC, Symbol};
@@ -132,7 +133,7 @@ impl Patch32 {
             };
             let mut length = JUMP_LEN;
             if name == calls {
-                let displaced = redirect::displaced(&original, 32, name, entry)?;
+                let displaced = displaced_of(&original, 32, name, entry)?;
                 length = displaced.length;
                 let at = patched.place(TRAMPOLINE_ROOM)?;
                 let (code, references) = trampoline(&original, name, &displaced, at)?;
@@ -288,7 +289,7 @@ fn check_ways_in(elf: Elf<'_>, overwritten: &[Option<Symbol<'_>>]) -> Result<()>
 }
 
 /// The displaced instructions at a new place, followed by a jump to the rest of the function; and which of it are references.
-fn trampoline(image: &[u8], name: &str, displaced: &redirect::Displaced, at: u64) -> Result<(Vec<u8>, Vec<Reference>)> {
+fn trampoline(image: &[u8], name: &str, displaced: &Displaced, at: u64) -> Result<(Vec<u8>, Vec<Reference>)> {
     let failed =
         |error: iced_x86::IcedError| Error::refused(format!("relocate the first instructions of {name}: {error}"));
     let (mut code, mut references) = (Vec::new(), Vec::new());
@@ -445,7 +446,7 @@ mod tests {
 
     fn moved(image: &[u8]) -> Result<(Vec<u8>, Vec<Reference>)> {
         let function = Symbol { name: b"f", kind: STT_FUNC, section: 1, value: 0, size: 32 };
-        trampoline(image, "f", &redirect::displaced(image, 32, "f", function)?, 0x1000)
+        trampoline(image, "f", &displaced_of(image, 32, "f", function)?, 0x1000)
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl RemoteMemory {
     }
 
     /// Fills as much of `buffer` as can be read from an address on, and returns how much that is.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn read_some(&self, from: RemoteAddr, buffer: &mut [u8]) -> usize {
         let mut end = 0;
         // What lies behind the first bytes that cannot be read is not asked for.
@@ -105,9 +106,9 @@ impl AsFd for RemoteMemory {
 /// What kind of program a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abi {
-    /// 64-bit.
-    X86_64,
-    /// 32-bit.
+    /// 64-bit, of the machine that this was built for.
+    Native,
+    /// 32-bit x86.
     I386,
 }
 
@@ -139,7 +140,7 @@ impl AuxVector {
         // Keys are small numbers, so the upper half of the first one is zero. The first value is not: it is that of
         // AT_SYSINFO or AT_SYSINFO_EHDR, or with vdso=0 of AT_HWCAP, which has a bit for every processor here.
         let narrow = bytes.get(4..8).is_some_and(|upper| word(upper) != 0);
-        let (abi, width) = if narrow { (Abi::I386, 4) } else { (Abi::X86_64, 8) };
+        let (abi, width) = if narrow { (Abi::I386, 4) } else { (Abi::Native, 8) };
         let mut entries = bytes.chunks_exact(2 * width).map(|entry| entry.split_at(width));
         let vdso = entries.find(|(key, _)| word(key) == libc::AT_SYSINFO_EHDR);
         Self { vdso: vdso.map(|(_, value)| RemoteAddr(word(value))).filter(|address| address.0 != 0), abi }
@@ -175,10 +176,10 @@ mod tests {
         let narrow = [32_u32, 0xf7f7_e5e0, 33, 0xf7f7_e000, 16, 0xbfeb_fbff, 0, 0];
         let narrow: Vec<u8> = narrow.iter().flat_map(|word| word.to_le_bytes()).collect();
         let found = AuxVector::parse(&wide);
-        assert_eq!(found, AuxVector { vdso: Some(RemoteAddr(0x7ffc_1234_5000)), abi: Abi::X86_64 });
+        assert_eq!(found, AuxVector { vdso: Some(RemoteAddr(0x7ffc_1234_5000)), abi: Abi::Native });
         let found = AuxVector::parse(&narrow);
         assert_eq!(found, AuxVector { vdso: Some(RemoteAddr(0xf7f7_e000)), abi: Abi::I386 });
-        assert_eq!(AuxVector::parse(&[]), AuxVector { vdso: None, abi: Abi::X86_64 });
-        assert_eq!(AuxVector::of(Tid(std::process::id())).unwrap().abi, Abi::X86_64);
+        assert_eq!(AuxVector::parse(&[]), AuxVector { vdso: None, abi: Abi::Native });
+        assert_eq!(AuxVector::of(Tid(std::process::id())).unwrap().abi, Abi::Native);
     }
 }

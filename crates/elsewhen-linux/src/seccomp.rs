@@ -10,26 +10,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+#[cfg(target_arch = "x86_64")]
+use std::time::Duration;
+use std::time::Instant;
 
 /// `ARCH_SET_FS` of `arch_prctl(2)`.
+#[cfg(target_arch = "x86_64")]
 pub const ARCH_SET_FS: u64 = 0x1002;
 
-pub(crate) const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// As which calls of this machine's 64-bit interface report themselves: `AUDIT_ARCH_X86_64` or `AUDIT_ARCH_AARCH64`.
+pub(crate) const AUDIT_ARCH_NATIVE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 pub(crate) const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// Added to the numbers of x32 calls, which report themselves as x86-64.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// The third argument, which the kernel ignores, of `arch_prctl(ARCH_SET_FS)` made by the stub in place of the
 /// announced one. The filter lets it pass.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const STUB_PASS: u64 = 0xe15e_0001_7061_7373;
 
 /// The second argument, which the kernel ignores, of `set_thread_area(2)` made by the stub in place of the announced
 /// one. The filter lets it pass.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const STUB_PASS_32: u32 = 0xe15e_7061;
 
 // Numbers of the other interfaces.
 pub(crate) const I386_EXECVE: u32 = 11;
+#[cfg(target_arch = "x86_64")]
 pub(crate) const I386_SET_THREAD_AREA: u32 = 243;
 pub(crate) const I386_EXECVEAT: u32 = 358;
 pub(crate) const X32_EXECVE: u32 = X32_BIT | 520;
@@ -132,7 +139,8 @@ pub enum Call {
         /// `AT_*` flags.
         flags: u32,
     },
-    /// `arch_prctl(ARCH_SET_FS)`: a program at its start, or the stub of `enter`.
+    /// `arch_prctl(ARCH_SET_FS)`, of a program at its start, or what members and the stub of `enter` say by it; on arm64 only
+    /// that, by the call that is for it.
     SetFs {
         /// The second argument.
         base: u64,
@@ -170,6 +178,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn wait_for(&self, time: Duration) -> Result<Option<Notification>> {
         self.wait_until(Some(Instant::now() + time))
     }
@@ -211,8 +220,9 @@ impl Listener {
         const EXECVEAT: u32 = libc::SYS_execveat as u32;
         let arg = raw.data.args;
         let call = match (raw.data.arch, raw.data.nr as u32) {
-            (AUDIT_ARCH_I386, I386_EXECVE) | (AUDIT_ARCH_X86_64, EXECVE | X32_EXECVE) => Call::Execve { path: arg[0] },
-            (AUDIT_ARCH_I386, I386_EXECVEAT) | (AUDIT_ARCH_X86_64, EXECVEAT | X32_EXECVEAT) => {
+            // Numbers of the other interfaces are announced on x86 only.
+            (AUDIT_ARCH_I386, I386_EXECVE) | (AUDIT_ARCH_NATIVE, EXECVE | X32_EXECVE) => Call::Execve { path: arg[0] },
+            (AUDIT_ARCH_I386, I386_EXECVEAT) | (AUDIT_ARCH_NATIVE, EXECVEAT | X32_EXECVEAT) => {
                 Call::Execveat { directory: arg[0] as i32, path: arg[1], flags: arg[4] as u32 }
             }
             (AUDIT_ARCH_I386, _) => Call::SetThreadArea,

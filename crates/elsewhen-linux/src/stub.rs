@@ -11,7 +11,7 @@
 //! A 32-bit program runs the same stub, in 64-bit mode, with a [few instructions](code_32) more for the way in from its own
 //! mode and back. Its code is put right and its call made again in them.
 
-use crate::enter::USER_CS_64;
+use crate::enter::{EXIT_STATUS, USER_CS_64, WORD_FAILED, WORD_REQUEST, boot_bytes};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::RemoteAddr;
 use elsewhen_vdso::image;
@@ -26,15 +26,6 @@ pub(crate) const MODE_JUMP_LEN: usize = 7;
 
 /// `__USER32_CS`.
 pub(crate) const USER_CS_32: u64 = 0x23;
-
-/// "Give me the descriptors", said by a process entered at its first instruction.
-pub(crate) const WORD_REQUEST: u64 = 0xe15e_0001_0000_0001;
-
-/// "This step failed", with the kernel's answer as the extra word.
-pub(crate) const WORD_FAILED: u64 = 0xe15e_0001_0000_0002;
-
-/// With what the stub ends its process where nobody answers: our own failure.
-const EXIT_STATUS: u32 = 125;
 
 global_asm!(
     ".pushsection .rodata.elsewhen_stub, \"a\", @progbits",
@@ -331,17 +322,6 @@ impl Parameters {
         bytes.extend(boot_bytes(self.boot));
         bytes
     }
-}
-
-/// As the image reads it.
-pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
-    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi } = boot;
-    let mut bytes = [0; size_of::<Boot>()];
-    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi];
-    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
-    bytes
 }
 
 /// `jmp [rip]; .quad to`, to be placed behind an announced call.

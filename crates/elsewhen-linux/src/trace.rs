@@ -161,8 +161,9 @@ impl Stopped {
     pub fn registers(&self) -> Result<Registers> {
         // SAFETY: all zeros is a valid value of this plain struct.
         let mut registers: Registers = unsafe { zeroed() };
-        // SAFETY: the kernel writes one `user_regs_struct`.
-        let result = unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid(self.tid), null_mut::<u8>(), &raw mut registers) };
+        let mut place = place_of(&raw mut registers);
+        // SAFETY: the kernel writes one `user_regs_struct`, and how much that was.
+        let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, pid(self.tid), NT_PRSTATUS, &raw mut place) };
         self.check(result, "read")?;
         Ok(registers)
     }
@@ -172,9 +173,9 @@ impl Stopped {
     /// # Errors
     /// Where the thread was killed meanwhile.
     pub fn set_registers(&self, registers: &Registers) -> Result<()> {
-        let registers = std::ptr::from_ref(registers);
+        let mut place = place_of(std::ptr::from_ref(registers).cast_mut());
         // SAFETY: the kernel reads one `user_regs_struct`.
-        let result = unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid(self.tid), null_mut::<u8>(), registers) };
+        let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, pid(self.tid), NT_PRSTATUS, &raw mut place) };
         self.check(result, "change")
     }
 
@@ -201,6 +202,14 @@ impl Stopped {
         }
         Ok(())
     }
+}
+
+/// Which registers: the general ones (`elf.h`).
+const NT_PRSTATUS: usize = 1;
+
+/// Where the kernel finds or puts registers.
+fn place_of(registers: *mut Registers) -> libc::iovec {
+    libc::iovec { iov_base: registers.cast(), iov_len: size_of::<Registers>() }
 }
 
 fn pid(tid: Tid) -> libc::pid_t {

@@ -9,6 +9,7 @@ use crate::remote::{RemoteAddr, RemoteMemory, Tid};
 use crate::timers::{self, Change};
 use elsewhen_vdso::state::{State, frame};
 use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
+#[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::native;
 use std::fs;
 use std::io::Read;
@@ -118,7 +119,14 @@ fn waits_by_another_state(pid: u32, tid: u32, current: u32) -> bool {
     })
 }
 
+/// On arm64 the gate makes every call as it is.
+#[cfg(target_arch = "aarch64")]
+const fn is_made_as(_call: u64, _number: u64) -> bool {
+    false
+}
+
 /// Whether the gate of 32-bit programs makes a 64-bit call as one of that number of their interface.
+#[cfg(target_arch = "x86_64")]
 fn is_made_as(call: u64, number: u64) -> bool {
     const RESTART_SYSCALL: u64 = 0;
     // `nanosleep` as `clock_nanosleep`, and `io_getevents` as `io_pgetevents`: theirs alone have 64-bit times.

@@ -1,5 +1,6 @@
 //! Calls that arm the process's timers and its alarm, or read what is left of them.
 
+use crate::numbers;
 use crate::clock::{ClockId, RawClockId, TIMELINES};
 use crate::dispatch::Step;
 use crate::gate::{Frame, Next};
@@ -13,8 +14,7 @@ use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user;
 use crate::wait::{Form, pace, pace_of, to_host};
 
-const SYS_TIMER_DELETE: i64 = 226;
-const SYS_SETITIMER: u64 = 38;
+const SYS_SETITIMER: u64 = numbers::SETITIMER as u64;
 const EAGAIN: i64 = -11;
 
 /// Copies a timer's `struct itimerspec` or `struct itimerval`. False where the kernel is to refuse it.
@@ -112,7 +112,7 @@ pub(crate) fn after_timer_create(frame: &Frame) -> i64 {
         return 0;
     }
     // SAFETY: deletes the timer that has just been made; takes no pointers.
-    unsafe { syscall(SYS_TIMER_DELETE, [id as usize, 0, 0, 0, 0, 0]) };
+    unsafe { syscall(numbers::TIMER_DELETE, [id as usize, 0, 0, 0, 0, 0]) };
     EAGAIN
 }
 
@@ -191,5 +191,5 @@ pub(crate) fn after_alarm(frame: &mut Frame) {
     let old_ns = Form::Timeval.to_ns(frame.scratch[6], frame.scratch[7]).unwrap_or(0);
     let old_ns = wait_to_member(old_ns, pace()) as u64;
     let (sec, rest) = (old_ns / NSEC_PER_SEC as u64, old_ns % NSEC_PER_SEC as u64);
-    frame.rax = sec + u64::from((sec == 0 && rest > 0) || rest >= NSEC_PER_SEC as u64 / 2);
+    frame.answer = sec + u64::from((sec == 0 && rest > 0) || rest >= NSEC_PER_SEC as u64 / 2);
 }

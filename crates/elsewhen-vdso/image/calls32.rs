@@ -65,7 +65,7 @@ pub(crate) fn begin(wait: &mut Wait32, blocked: &mut u64) -> Result<(), i64> {
     }
     widen(wait, equal, shape);
     if dispatch::is_wait(equal) {
-        wait.frame.rax = u64::from(equal);
+        wait.frame.answer = u64::from(equal);
         return match dispatch::begin_filled(&mut wait.frame) {
             Next::Call => Ok(()),
             Next::Return => Err(narrow(wait, equal, shape)),
@@ -81,7 +81,7 @@ pub(crate) fn begin(wait: &mut Wait32, blocked: &mut u64) -> Result<(), i64> {
 /// Translates a call that does not wait, and makes it here: as a 64-bit one, or as the caller has.
 #[inline(never)]
 fn carry_out(wait: &mut Wait32, equal: u32, by_caller: bool) -> i64 {
-    wait.frame.rax = u64::from(equal);
+    wait.frame.answer = u64::from(equal);
     let mut next = dispatch::begin_filled(&mut wait.frame);
     while next == Next::Call {
         if by_caller {
@@ -91,7 +91,7 @@ fn carry_out(wait: &mut Wait32, equal: u32, by_caller: bool) -> i64 {
         }
         next = dispatch::finish(&mut wait.frame);
     }
-    wait.frame.rax as i64
+    wait.frame.answer as i64
 }
 
 /// Looks at what a wait returned: its result, or `None` where it is to go on.
@@ -270,7 +270,7 @@ fn writes_back(equal: u32) -> bool {
 
 /// Gives the caller what the 64-bit call has written. Returns the call's result.
 fn narrow(wait: &mut Wait32, equal: u32, shape: Shape) -> i64 {
-    let (result, stack) = (wait.frame.rax as i64, wait.frame.stack);
+    let (result, stack) = (wait.frame.answer as i64, wait.frame.stack);
     if equal == SIGTIMEDWAIT && wait.args[1] != 0 && result == SIGSYS as i64 {
         return give_info(wait, result);
     }

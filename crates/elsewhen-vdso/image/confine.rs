@@ -1,13 +1,15 @@
 //! Filters of the program's own (`seccomp(2)`): one under which no handler can return is refused, since the next caught
 //! call would end the process.
 
+use crate::numbers;
 use crate::gate::{self, Frame};
 use crate::host::opaque;
 use crate::user;
 
-const SYS_PRCTL: u64 = 157;
-const SYS_RT_SIGRETURN: u32 = 15;
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+const SYS_PRCTL: u64 = numbers::PRCTL as u64;
+const SYS_RT_SIGRETURN: u32 = numbers::RT_SIGRETURN as u32;
+/// `AUDIT_ARCH_X86_64` or `AUDIT_ARCH_AARCH64`.
+const AUDIT_ARCH: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 const SECCOMP_MODE_FILTER: u64 = 2;
 /// `SECCOMP_RET_LOG`: from here on an action lets the call through.
 const LEAST_HARMLESS: u32 = 0x7ffc_0000;
@@ -33,8 +35,8 @@ fn verdict(frame: &Frame, program: u64) -> Option<u32> {
             0x20 => {
                 accumulator = match k {
                     0 => SYS_RT_SIGRETURN,
-                    4 => AUDIT_ARCH_X86_64,
-                    8 => gate::restorer() as u32 + 9,
+                    4 => AUDIT_ARCH,
+                    8 => (gate::restorer() + gate::RESTORER_LEN) as u32,
                     _ => 0,
                 };
                 continue;

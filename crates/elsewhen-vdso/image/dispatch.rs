@@ -5,11 +5,12 @@
 //! returned. Only the second kind can wait. Whatever the kernel would refuse is left to it, with the caller's own
 //! arguments, so that the caller gets the kernel's own error.
 
+use crate::numbers;
 use crate::clock::{ClockId, RawClockId, TIMELINES};
 use crate::arming;
 use crate::confine;
 use crate::files;
-use crate::gate::{AGAIN, Frame, Mask, Next};
+use crate::gate::Frame;
 use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::setting;
@@ -21,14 +22,15 @@ use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace};
 use core::sync::atomic::Ordering;
 
-const SYS_POLL: u64 = 7;
-const SYS_PPOLL: u64 = 271;
-const SYS_ALARM: u64 = 37;
-const SYS_EPOLL_WAIT: u64 = 232;
-const SYS_EPOLL_PWAIT: u64 = 281;
-const SYS_EPOLL_PWAIT2: u64 = 441;
-const SYS_SETITIMER: u64 = 38;
-const SYS_PRCTL: u64 = 157;
+const SYS_POLL: u64 = numbers::POLL as u64;
+const SYS_PPOLL: u64 = numbers::PPOLL as u64;
+const SYS_ALARM: u64 = numbers::ALARM as u64;
+const SYS_EPOLL_WAIT: u64 = numbers::EPOLL_WAIT as u64;
+const SYS_EPOLL_PWAIT: u64 = numbers::EPOLL_PWAIT as u64;
+const SYS_EPOLL_PWAIT2: u64 = numbers::EPOLL_PWAIT2 as u64;
+const SYS_SETITIMER: u64 = numbers::SETITIMER as u64;
+const SYS_NANOSLEEP: u64 = numbers::NANOSLEEP as u64;
+const SYS_PRCTL: u64 = numbers::PRCTL as u64;
 const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
 
 const EPERM: i64 = -1;
@@ -40,10 +42,36 @@ const ETIMEDOUT: i64 = -110;
 /// Set in a number that came from the vsyscall page, which does not return errors.
 pub(crate) const VSYSCALL: u64 = 1 << 63;
 
+/// What a signal mask says about `SIGSYS`.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mask {
+    /// There is no such mask.
+    Silent = 0,
+    /// The signal is let in.
+    LetsIn = 1,
+    /// The signal is kept out.
+    KeepsOut = 2,
+}
+
+/// The dispatcher's word to the gate.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Return to the caller.
+    Return = 0,
+    /// Make the call in [`Frame::call`], then ask again.
+    Call = 1,
+}
+
+/// In place of a result: the call was interrupted to be translated again.
+pub(crate) const AGAIN: i64 = -512;
+
 /// How far a wait has come that one call in the gate carries out.
 pub(crate) type Step = Result<Next, i64>;
 
 /// Translates a call whose frame the gate has made.
+#[cfg(target_arch = "x86_64")]
 pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
     frame.stack = frame.stack_above();
     begin_filled(frame)
@@ -51,10 +79,10 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
 
 /// Translates a call. Its own call is in place; what an action does not change is made as it is.
 pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
-    let by_vsyscall = frame.rax & VSYSCALL != 0;
-    frame.rax &= !VSYSCALL;
-    frame.number = frame.rax;
-    frame.call[0] = frame.rax;
+    let by_vsyscall = frame.answer & VSYSCALL != 0;
+    frame.answer &= !VSYSCALL;
+    frame.number = frame.answer;
+    frame.call[0] = frame.answer;
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
         *place = frame.args.get(at as u8);
     }
@@ -65,7 +93,7 @@ pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
         && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
     // Calls of the C library come here unfiltered.
-    let (number, reach) = (frame.rax as u32, Reach::from_bits(state.reach.load(Ordering::Relaxed)));
+    let (number, reach) = (frame.answer as u32, Reach::from_bits(state.reach.load(Ordering::Relaxed)));
     let Some(action) = action(number) else { return as_it_is(frame) };
     // The host's own fallback: whoever called it maps what it returns.
     if from_host_vdso || !catches(number, reach, |at| frame.args.get(at)) {
@@ -81,7 +109,7 @@ pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
                     user::die_of(address);
                 }
             }
-            frame.rax = result as u64;
+            frame.answer = result as u64;
             Next::Return
         }
     }
@@ -222,7 +250,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
     if frame.call[0] != frame.number && is_refusal(result) && fall_back(frame) {
         return Next::Call;
     }
-    frame.rax = result as u64;
+    frame.answer = result as u64;
     if frame.mask == Mask::KeepsOut {
         signals::deliver_pending();
     }
@@ -236,10 +264,10 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::Recvmmsg if result > 0 && frame.wait.kind == Kind::Relative => {
             let (sec, nsec) = frame.remaining(0);
             if user::write(frame.stack, frame.args.get(4), &[sec, nsec]).is_err() {
-                frame.rax = FAULT as u64;
+                frame.answer = FAULT as u64;
             }
         }
-        Action::RtSigtimedwait => frame.rax = signals::after_sigtimedwait(frame, result) as u64,
+        Action::RtSigtimedwait => frame.answer = signals::after_sigtimedwait(frame, result) as u64,
         Action::TimerSettime if result == 0 && arming::is_moved_timer(frame) => arming::rescale(frame.args.get(3), 4, Form::Timespec),
         Action::TimerGettime if result == 0 && arming::is_moved_timer(frame) => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::TimerfdSettime if result == 0 => {
@@ -262,10 +290,10 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         }
         Action::Alarm => {
             let left_ns = (result * NSEC_PER_SEC).max(0);
-            frame.rax = (wait_to_member(left_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);
+            frame.answer = (wait_to_member(left_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);
         }
         Action::Getsockopt if result == 0 => after_getsockopt(frame),
-        Action::TimerCreate if result == 0 => frame.rax = arming::after_timer_create(frame) as u64,
+        Action::TimerCreate if result == 0 => frame.answer = arming::after_timer_create(frame) as u64,
         Action::TimerDelete if result == 0 => state().remove_timer(frame.args.get(0) as i32),
         Action::Sysinfo if result == 0 => {
             let boottime_ns = member_now(ClockId::Boottime as i32);
@@ -276,7 +304,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
             // A tick is a hundredth of a second.
             let monotonic = ClockId::Monotonic as i32;
             let moved = member_now(monotonic).wrapping_sub(now(monotonic));
-            frame.rax = (result + moved / 10_000_000) as u64;
+            frame.answer = (result + moved / 10_000_000) as u64;
         }
         Action::Adjtimex | Action::ClockAdjtime if result >= 0 => setting::after_adjtimex(frame),
         Action::Stat if result == 0 => files::after_stat(frame, 1),
@@ -330,7 +358,7 @@ fn clock_getres(frame: &mut Frame) -> Step {
 fn make(frame: &Frame) -> i64 {
     let args = [0, 1, 2, 3, 4, 5].map(|at| frame.args.get(at) as usize);
     // SAFETY: the caller's own call with the caller's own arguments.
-    unsafe { syscall(frame.rax as i64, args) }
+    unsafe { syscall(frame.answer as i64, args) }
 }
 
 #[inline(never)]
@@ -422,11 +450,11 @@ fn sleep_for(frame: &mut Frame, argument: u8, remaining: usize) -> Step {
 /// What remains of an interrupted sleep.
 #[inline(never)]
 fn remaining_sleep(frame: &mut Frame) {
-    let to = if frame.number == 35 { frame.args.get(1) } else { frame.args.get(3) };
+    let to = if frame.number == SYS_NANOSLEEP { frame.args.get(1) } else { frame.args.get(3) };
     if frame.wait.kind == Kind::Relative && to != 0 {
         let (sec, nsec) = frame.remaining(2);
         if user::write(frame.stack, to, &[sec, nsec]).is_err() {
-            frame.rax = FAULT as u64;
+            frame.answer = FAULT as u64;
         }
     }
 }
@@ -531,6 +559,7 @@ const fn is_refusal(result: i64) -> bool {
 
 /// Makes the caller's own call after all, in the caller's coarser unit, rounded up. False for what has no such way.
 #[inline(never)]
+#[cfg_attr(target_arch = "aarch64", expect(unreachable_patterns, reason = "three of the calls do not exist there"))]
 fn fall_back(frame: &mut Frame) -> bool {
     let argument = match frame.number {
         SYS_POLL => 2,

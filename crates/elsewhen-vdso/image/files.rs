@@ -57,6 +57,7 @@ pub(crate) fn after_stat(frame: &Frame, argument: u8) {
 }
 
 /// After `stat(2)` and its like of a 32-bit program: the stamps are pairs of 32-bit words, in a row from an address.
+#[cfg(target_arch = "x86_64")]
 #[inline(never)]
 pub(crate) fn after_stat_32(address: u64) {
     let pivot = stamps();

@@ -11,9 +11,11 @@
 //! back to the handler, by a call that the filter always catches, when it is over.
 
 use crate::dispatch;
+pub(crate) use crate::dispatch::{AGAIN, Mask, Next};
 use crate::host::{in_image, opaque, state, syscall};
 use crate::clock::ClockId;
 use crate::gate32::{self, Wait32};
+use crate::numbers;
 use crate::signals::{Context, SET_SIZE, SIGSYS};
 use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
 use crate::surface::{Action, Reach, action, catches};
@@ -49,8 +51,8 @@ pub(crate) struct Frame {
     rbx: u64,
     /// The caller's arguments.
     pub(crate) args: Arguments,
-    /// The caller's number; in the end, what the caller finds in rax.
-    pub(crate) rax: u64,
+    /// The caller's number; in the end, what the caller finds in place of it.
+    pub(crate) answer: u64,
     flags: u64,
     rbp: u64,
     /// Right behind the caller's `syscall` instruction.
@@ -98,12 +100,6 @@ impl Arguments {
 
 /// From the frame to its end at the caller's frame record, in bytes.
 const RECORD: usize = offset_of!(Frame, rbp);
-/// The number of `clock_gettime`.
-const CLOCK_GETTIME: u32 = 228;
-/// The number of `rt_sigprocmask`.
-const RT_SIGPROCMASK: u32 = 14;
-/// The number of `rt_sigaction`.
-const RT_SIGACTION: u32 = 13;
 /// Numbers from here on are not of the surface.
 const NUMBERS: usize = 512;
 /// The numbers of the surface, a bit each.
@@ -120,31 +116,6 @@ static OF_SURFACE: [u64; NUMBERS / 64] = {
 };
 /// What the gate leaves untouched below the caller's stack pointer.
 const RED_ZONE: usize = 128;
-
-/// What a signal mask says about `SIGSYS`.
-#[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mask {
-    /// There is no such mask.
-    Silent = 0,
-    /// The signal is let in.
-    LetsIn = 1,
-    /// The signal is kept out.
-    KeepsOut = 2,
-}
-
-/// The dispatcher's word to the gate.
-#[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Return to the caller.
-    Return = 0,
-    /// Make the call in [`Frame::call`], then ask again.
-    Call = 1,
-}
-
-/// In place of a result: the call was interrupted to be translated again.
-pub(crate) const AGAIN: i64 = -512;
 
 global_asm!(
     ".pushsection .text.elsewhen_gate, \"ax\", @progbits",
@@ -380,14 +351,14 @@ global_asm!(
     ".size elsewhen_restorer, . - elsewhen_restorer",
     ".popsection",
     red_zone = const RED_ZONE,
-    clock_gettime = const CLOCK_GETTIME,
+    clock_gettime = const numbers::CLOCK_GETTIME,
     last_clock = const ClockId::Tai as u32,
     near = const user::NEAR,
     host_clock = const offset_of!(State, host_clock),
     read = sym crate::read::read,
     numbers = const NUMBERS,
-    rt_sigprocmask = const RT_SIGPROCMASK,
-    rt_sigaction = const RT_SIGACTION,
+    rt_sigprocmask = const numbers::RT_SIGPROCMASK,
+    rt_sigaction = const numbers::RT_SIGACTION,
     sigsys = const SIGSYS,
     sigsys_bit = const 1 << (SIGSYS - 1),
     set_size = const SET_SIZE,
@@ -417,15 +388,9 @@ global_asm!(
 
 /// The address of a label of the gate.
 macro_rules! label {
-    ($name:literal) => {{
-        let address: usize;
-        // SAFETY: takes the address of a label of this image, relative to the instruction pointer.
-        unsafe {
-            core::arch::asm!(concat!("lea {}, [rip + ", $name, "]"), out(reg) address,
-                options(pure, nomem, nostack, preserves_flags));
-        }
-        address as u64
-    }};
+    ($name:literal) => {
+        $crate::host::symbol!($name) as u64
+    };
 }
 pub(crate) use label;
 
@@ -448,6 +413,9 @@ pub(crate) fn restorer() -> u64 {
 pub(crate) fn entry() -> u64 {
     label!("elsewhen_gate")
 }
+
+/// What follows `syscall` in the way back from a handler: where the kernel sees the call.
+pub(crate) const RESTORER_LEN: u64 = 9;
 
 /// The registers that the kernel saved in a signal's frame: `gregs` of `ucontext_t`, from its 40th byte.
 #[repr(C)]
@@ -478,6 +446,16 @@ pub(crate) struct Registers {
 const USER_CS_32: u16 = 0x23;
 
 impl Registers {
+    /// The result of a call that is over.
+    pub(crate) const fn set_result(&mut self, result: i64) {
+        self.rax = result as u64;
+    }
+
+    /// The thread's stack pointer.
+    pub(crate) const fn stack(&self) -> u64 {
+        self.rsp
+    }
+
     /// Whether this was 32-bit code.
     pub(crate) const fn is_32_bit(&self) -> bool {
         self.segments as u16 == USER_CS_32
@@ -507,7 +485,7 @@ pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
             registers.rsp = (record - RECORD as u64) & !15;
             registers.rip = label!("elsewhen_gate_call");
         } else {
-            registers.rax = frame.rax;
+            registers.rax = frame.answer;
         }
         return;
     }
@@ -517,7 +495,7 @@ pub(crate) fn enter_by_handler(registers: &mut Registers, number: u64) {
             frame.make_call();
             next = dispatch::finish(frame);
         }
-        frame.rax as i64
+        frame.answer as i64
     });
 }
 
@@ -678,7 +656,7 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
         frame.result = registers.rax as i64;
         if dispatch::finish(frame) == Next::Return {
             rip = frame.return_address;
-            rax = frame.rax;
+            rax = frame.answer;
         }
     }
     frame.restore(registers, record, rip);
@@ -743,7 +721,7 @@ impl Frame {
         self.args.rdx = opaque(registers.rdx);
         self.args.rsi = opaque(registers.rsi);
         self.args.rdi = opaque(registers.rdi);
-        self.rax = opaque(number);
+        self.answer = opaque(number);
         self.flags = opaque(registers.flags);
         self.rbp = opaque(registers.rbp);
         self.return_address = opaque(registers.rip);
@@ -783,7 +761,7 @@ impl Frame {
         registers.rbp = self.rbp;
         registers.rbx = self.rbx;
         registers.rdx = self.args.rdx;
-        registers.rax = self.rax;
+        registers.rax = self.answer;
         registers.rcx = self.return_address;
         registers.rsp = record + 16 + RED_ZONE as u64;
         registers.rip = rip;
@@ -794,8 +772,8 @@ impl Frame {
 // The gate pushes what the frame declares.
 const _: () = {
     assert!(size_of::<Frame>() == RECORD + 16);
-    assert!(offset_of!(Frame, flags) + 8 == RECORD && offset_of!(Frame, rax) + 16 == RECORD);
-    assert!(offset_of!(Frame, args) + size_of::<Arguments>() == offset_of!(Frame, rax));
+    assert!(offset_of!(Frame, flags) + 8 == RECORD && offset_of!(Frame, answer) + 16 == RECORD);
+    assert!(offset_of!(Frame, args) + size_of::<Arguments>() == offset_of!(Frame, answer));
     assert!(offset_of!(Frame, r15) + 40 == offset_of!(Frame, args));
     assert!(size_of::<Frame>() <= 400);
     assert!(offset_of!(Frame, call) == frame::CALL);

@@ -7,7 +7,6 @@
 //! come back to the handler by another, which the filter always catches.
 
 use crate::calls32;
-use crate::dispatch;
 use crate::gate::{Frame, Mask, Registers, label};
 use crate::host::{in_image, opaque, state};
 use crate::handle32;

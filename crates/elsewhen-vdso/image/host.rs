@@ -1,5 +1,6 @@
 //! What lies outside the image: the caller's structures, the host's functions, system calls.
 
+use crate::numbers;
 use crate::state::State;
 use crate::transform::NSEC_PER_SEC;
 use core::arch::asm;
@@ -30,15 +31,12 @@ pub(crate) struct Timezone {
 /// `clock_gettime` or `clock_getres`: returns 0 or a negative error number.
 pub(crate) type ClockFn = unsafe extern "C" fn(i32, *mut Timespec) -> i32;
 
-const SYS_GETTIMEOFDAY: i64 = 96;
-const SYS_CLOCK_GETTIME: i64 = 228;
-const SYS_CLOCK_GETRES: i64 = 229;
-const SYS_GETCPU: i64 = 309;
 
 /// A system call.
 ///
 /// # Safety
 /// The kernel may read and write through the pointers among the arguments, as the call of that number documents.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) unsafe fn syscall(number: i64, args: [usize; 6]) -> i64 {
     let result;
@@ -52,13 +50,30 @@ pub(crate) unsafe fn syscall(number: i64, args: [usize; 6]) -> i64 {
     result
 }
 
+/// A system call.
+///
+/// # Safety
+/// The kernel may read and write through the pointers among the arguments, as the call of that number documents.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub(crate) unsafe fn syscall(number: i64, args: [usize; 6]) -> i64 {
+    let result;
+    // SAFETY: the registers follow the kernel's convention (`syscall(2)`), which keeps all others; memory is not declared
+    // untouched.
+    unsafe {
+        asm!("svc #0", in("x8") number, inlateout("x0") args[0] => result, in("x1") args[1], in("x2") args[2],
+             in("x3") args[3], in("x4") args[4], in("x5") args[5], options(nostack));
+    }
+    result
+}
+
 /// The system call `clock_gettime(2)`.
 ///
 /// # Safety
 /// As `clock_gettime(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe extern "C" fn sys_clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timespec at most.
-    unsafe { syscall(SYS_CLOCK_GETTIME, [clock as usize, time.expose_provenance(), 0, 0, 0, 0]) as i32 }
+    unsafe { syscall(numbers::CLOCK_GETTIME, [clock as usize, time.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The system call `clock_getres(2)`.
@@ -67,7 +82,7 @@ pub(crate) unsafe extern "C" fn sys_clock_gettime(clock: i32, time: *mut Timespe
 /// As `clock_getres(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe extern "C" fn sys_clock_getres(clock: i32, resolution: *mut Timespec) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timespec at most.
-    unsafe { syscall(SYS_CLOCK_GETRES, [clock as usize, resolution.expose_provenance(), 0, 0, 0, 0]) as i32 }
+    unsafe { syscall(numbers::CLOCK_GETRES, [clock as usize, resolution.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The time zone half of the system call `gettimeofday(2)`.
@@ -76,16 +91,17 @@ pub(crate) unsafe extern "C" fn sys_clock_getres(clock: i32, resolution: *mut Ti
 /// As `gettimeofday(2)`, but a bad pointer gives `-EFAULT`.
 pub(crate) unsafe fn sys_timezone(zone: *mut Timezone) -> i32 {
     // SAFETY: the kernel checks the pointer and writes one timezone at most.
-    unsafe { syscall(SYS_GETTIMEOFDAY, [0, zone.expose_provenance(), 0, 0, 0, 0]) as i32 }
+    unsafe { syscall(numbers::GETTIMEOFDAY, [0, zone.expose_provenance(), 0, 0, 0, 0]) as i32 }
 }
 
 /// The system call `getcpu(2)`.
 ///
 /// # Safety
 /// As `getcpu(2)`, but a bad pointer gives `-EFAULT`.
+#[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn sys_getcpu(cpu: *mut u32, node: *mut u32, cache: *mut u8) -> i64 {
     // SAFETY: the kernel checks the pointers; it ignores the third.
-    unsafe { syscall(SYS_GETCPU, [cpu.expose_provenance(), node.expose_provenance(), cache.expose_provenance(), 0, 0, 0]) }
+    unsafe { syscall(numbers::GETCPU, [cpu.expose_provenance(), node.expose_provenance(), cache.expose_provenance(), 0, 0, 0]) }
 }
 
 /// A number about which the compiler knows nothing: neighbouring constants would be stored by a vector register,
@@ -125,17 +141,34 @@ pub(crate) fn now(clock: i32) -> i64 {
     time.sec.wrapping_mul(NSEC_PER_SEC).wrapping_add(time.nsec)
 }
 
-/// The address of a symbol of the linker script.
+/// The address of a symbol: of the linker script, or a label in assembly.
+#[cfg(target_arch = "x86_64")]
 macro_rules! symbol {
     ($name:literal) => {{
         let address: usize;
-        // SAFETY: takes the address of a symbol of the linker script, relative to the instruction pointer.
+        // SAFETY: takes the address of a symbol of the image, relative to the instruction pointer.
         unsafe {
-            asm!(concat!("lea {}, [rip + ", $name, "]"), out(reg) address, options(pure, nomem, nostack, preserves_flags));
+            core::arch::asm!(concat!("lea {}, [rip + ", $name, "]"), out(reg) address,
+                options(pure, nomem, nostack, preserves_flags));
         }
         address
     }};
 }
+
+/// The address of a symbol: of the linker script, or a label in assembly.
+#[cfg(target_arch = "aarch64")]
+macro_rules! symbol {
+    ($name:literal) => {{
+        let address: usize;
+        // SAFETY: takes the address of a symbol of the image, relative to the instruction pointer.
+        unsafe {
+            core::arch::asm!(concat!("adrp {0}, ", $name), concat!("add {0}, {0}, :lo12:", $name), out(reg) address,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        address
+    }};
+}
+pub(crate) use symbol;
 
 /// What this process keeps for itself.
 #[inline(always)]

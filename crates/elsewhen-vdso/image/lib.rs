@@ -7,7 +7,7 @@
 //! There are two ways in:
 //! - the *hooks* (`elsewhen_*`): the host vDSO's entries, redirected, arrive here with the address of the host's
 //!   own function as an extra last argument;
-//! - the *vDSO names* (`__vdso_*`): for when this image itself is the vDSO, with system calls as the host.
+//! - the *vDSO names* (`__vdso_*`, on arm64 `__kernel_*`): for when this image itself is the vDSO, with system calls as the host.
 
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -18,6 +18,8 @@
 mod clock;
 #[path = "../src/latch.rs"]
 mod latch;
+#[path = "../src/native.rs"]
+mod native;
 #[path = "../src/page.rs"]
 #[expect(dead_code, reason = "members never publish")]
 mod page;
@@ -27,6 +29,7 @@ mod state;
 #[path = "../src/surface.rs"]
 #[expect(dead_code, reason = "the host side uses the rest")]
 mod surface;
+#[cfg(target_arch = "x86_64")]
 #[path = "../src/surface32.rs"]
 mod surface32;
 #[path = "../src/sync.rs"]
@@ -36,16 +39,23 @@ mod sync;
 mod transform;
 
 mod arming;
+#[cfg(target_arch = "x86_64")]
+mod calls32;
 mod confine;
 mod dispatch;
 mod files;
+#[cfg_attr(target_arch = "aarch64", path = "gate_arm64.rs")]
 mod gate;
+#[cfg(target_arch = "x86_64")]
 mod gate32;
+#[cfg(target_arch = "x86_64")]
 mod handle32;
-mod calls32;
 mod host;
+mod numbers;
 mod read;
+#[cfg(target_arch = "x86_64")]
 mod reads32;
+#[cfg(target_arch = "x86_64")]
 mod remote;
 mod setting;
 mod signals;
@@ -54,7 +64,9 @@ mod timers;
 mod user;
 mod wait;
 
-use clock::{ClockId, RawClockId};
+#[cfg(target_arch = "x86_64")]
+use clock::ClockId;
+use clock::RawClockId;
 use host::{ClockFn, Timespec, Timeval, Timezone};
 
 /// `clock_gettime(2)` with the host's function as third argument.
@@ -81,6 +93,7 @@ unsafe extern "C" fn elsewhen_gettimeofday(time: *mut Timeval, zone: *mut Timezo
 ///
 /// # Safety
 /// As `time(2)`; `host` is the host's `clock_gettime`.
+#[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn elsewhen_time(time: *mut i64, _unused: usize, host: ClockFn) -> i64 {
     // SAFETY: the caller's promise, passed on.
@@ -110,7 +123,8 @@ unsafe extern "C" fn elsewhen_boot(boot: &state::Boot) -> i64 {
 ///
 /// # Safety
 /// As `clock_gettime(2)`.
-#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "x86_64", unsafe(no_mangle))]
+#[cfg_attr(target_arch = "aarch64", unsafe(export_name = "__kernel_clock_gettime"))]
 unsafe extern "C" fn __vdso_clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
     // SAFETY: the caller's promise, passed on.
     unsafe { read::clock_gettime(RawClockId(clock), time, host::sys_clock_gettime) }
@@ -120,7 +134,8 @@ unsafe extern "C" fn __vdso_clock_gettime(clock: i32, time: *mut Timespec) -> i3
 ///
 /// # Safety
 /// As `gettimeofday(2)`.
-#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "x86_64", unsafe(no_mangle))]
+#[cfg_attr(target_arch = "aarch64", unsafe(export_name = "__kernel_gettimeofday"))]
 unsafe extern "C" fn __vdso_gettimeofday(time: *mut Timeval, zone: *mut Timezone) -> i32 {
     // SAFETY: the caller's promise, passed on.
     unsafe { read::gettimeofday(time, zone, host::sys_clock_gettime) }
@@ -130,6 +145,7 @@ unsafe extern "C" fn __vdso_gettimeofday(time: *mut Timeval, zone: *mut Timezone
 ///
 /// # Safety
 /// As `time(2)`.
+#[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __vdso_time(time: *mut i64) -> i64 {
     // SAFETY: the caller's promise, passed on.
@@ -140,7 +156,8 @@ unsafe extern "C" fn __vdso_time(time: *mut i64) -> i64 {
 ///
 /// # Safety
 /// As `clock_getres(2)`.
-#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "x86_64", unsafe(no_mangle))]
+#[cfg_attr(target_arch = "aarch64", unsafe(export_name = "__kernel_clock_getres"))]
 unsafe extern "C" fn __vdso_clock_getres(clock: i32, resolution: *mut Timespec) -> i32 {
     // SAFETY: the caller's promise, passed on.
     unsafe { read::clock_getres(RawClockId(clock), resolution, host::sys_clock_getres) }
@@ -150,6 +167,7 @@ unsafe extern "C" fn __vdso_clock_getres(clock: i32, resolution: *mut Timespec) 
 ///
 /// # Safety
 /// As `getcpu(2)`.
+#[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __vdso_getcpu(cpu: *mut u32, node: *mut u32, cache: *mut u8) -> i64 {
     // SAFETY: the caller's promise, passed on.
@@ -160,10 +178,11 @@ unsafe extern "C" fn __vdso_getcpu(cpu: *mut u32, node: *mut u32, cache: *mut u8
 const _: () = assert!(page::PAGE_SIZE == 0x1000 && state::STATE_SIZE == 0x15000);
 
 /// The clock of `time(2)`: the second as of the last tick, as in the kernel's `__cvdso_time`.
+#[cfg(target_arch = "x86_64")]
 const TIME_CLOCK: ClockId = ClockId::RealtimeCoarse;
 
-// The names without prefix that the kernel's image has too, for old libcs: weak, same type and size.
-#[cfg(vdso_image)]
+// The names without prefix that the kernel's image has too on x86, for old libcs: weak, same type and size.
+#[cfg(all(vdso_image, target_arch = "x86_64"))]
 core::arch::global_asm!(
     ".weak clock_gettime",
     ".set clock_gettime, __vdso_clock_gettime",
@@ -175,6 +194,10 @@ core::arch::global_asm!(
     ".set clock_getres, __vdso_clock_getres",
     ".weak getcpu",
     ".set getcpu, __vdso_getcpu",
+);
+
+#[cfg(vdso_image)]
+core::arch::global_asm!(
     // Old glibc asks for the note that names the kernel version; the host's is the truth and 0 promises least.
     ".pushsection .note.Linux, \"a\", @note",
     ".balign 4",

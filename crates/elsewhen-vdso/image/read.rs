@@ -3,9 +3,10 @@
 //! The latch brackets the host's reading because a map belongs to a span of host time: an old map applied to a
 //! newer reading could step a clock back when a rate is lowered.
 
+#[cfg(target_arch = "x86_64")]
 use crate::TIME_CLOCK;
 use crate::clock::{RawClockId, TIMELINES};
-use crate::host::{ClockFn, Timespec, Timeval, Timezone, sys_timezone};
+use crate::host::{ClockFn, Timespec, Timeval, Timezone, symbol, sys_timezone};
 use crate::latch::Ticket;
 use crate::page::{AFFINE, TimensPage};
 use crate::transform::{HostNs, NSEC_PER_SEC, RATE_ONE, RATE_SHIFT, Split};
@@ -15,11 +16,7 @@ use core::mem::MaybeUninit;
 /// The namespace's page, which whoever maps the image maps right before it.
 #[inline(always)]
 pub(crate) fn page() -> &'static TimensPage {
-    let page: *const TimensPage;
-    // SAFETY: takes the address of a symbol of the linker script, relative to the instruction pointer.
-    unsafe {
-        core::arch::asm!("lea {}, [rip + __ns_page]", out(reg) page, options(pure, nomem, nostack, preserves_flags));
-    }
+    let page = symbol!("__ns_page") as *const TimensPage;
     // SAFETY: image and page are mapped together, for as long as the process lives, and everything that changes
     // in the page is an atomic.
     unsafe { &*page }
@@ -77,6 +74,7 @@ pub(crate) unsafe fn clock_gettime(clock: RawClockId, time: *mut Timespec, host:
 ///
 /// # Safety
 /// As [`clock_gettime`].
+#[cfg(target_arch = "x86_64")]
 pub(crate) unsafe extern "C" fn read(clock: i32, time: *mut Timespec, host: ClockFn) -> i32 {
     // SAFETY: the caller's promise, passed on.
     unsafe { clock_gettime(RawClockId(clock), time, host) }
@@ -164,6 +162,7 @@ pub(crate) unsafe fn gettimeofday(time: *mut Timeval, zone: *mut Timezone, host:
 ///
 /// # Safety
 /// As `time(2)`; `host` is the host's `clock_gettime`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) unsafe fn time(time: *mut i64, host: ClockFn) -> i64 {
     let mut now = MaybeUninit::<Timespec>::uninit();

@@ -9,6 +9,7 @@
 //! Everything up to the change of the page is without effect, since the page is one that changes nothing until then; and
 //! that is one call.
 
+use crate::numbers;
 use crate::host::{opaque, state, syscall};
 use crate::page::PAGE_SIZE;
 use crate::setting::ask;
@@ -20,14 +21,9 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-const SYS_RT_SIGPROCMASK: u32 = 14;
-const SYS_RT_SIGTIMEDWAIT: i64 = 128;
+const SYS_RT_SIGPROCMASK: u32 = numbers::RT_SIGPROCMASK as u32;
 /// How long a thread waits to be taken back.
 const PATIENCE_NS: u64 = 100_000_000;
-const SYS_CLOSE: i64 = 3;
-const SYS_MMAP: i64 = 9;
-const SYS_MUNMAP: i64 = 11;
-const SYS_SECCOMP: i64 = 317;
 const SIG_SETMASK: u32 = 2;
 const PROT_READ: usize = 1;
 const MAP_SHARED: usize = 1;
@@ -108,7 +104,7 @@ extern "C" fn errand() {
     // A wait that leaves no restart block behind: the interrupted program may have one.
     // SAFETY: the kernel reads a set and a time of ours.
     unsafe {
-        syscall(SYS_RT_SIGTIMEDWAIT, [&raw const nothing as usize, 0, time.as_ptr() as usize, 8, 0, 0]);
+        syscall(numbers::RT_SIGTIMEDWAIT, [&raw const nothing as usize, 0, time.as_ptr() as usize, 8, 0, 0]);
     }
 }
 
@@ -117,7 +113,7 @@ fn announce(errand: &Errand) -> i64 {
     let program = state() as *const State as usize + State::ERRAND_FILTER;
     // SAFETY: the kernel reads the program, which has been put there.
     let result = unsafe {
-        syscall(SYS_SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.extra.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
+        syscall(numbers::SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.extra.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
     };
     if result < 0 {
         return result;
@@ -162,14 +158,14 @@ fn switch_page(errand: &Errand) -> i64 {
     let result = if key == 0 {
         let flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS;
         // SAFETY: what has been there is this page, which readers read as a whole again where it has changed.
-        unsafe { syscall(SYS_MMAP, [at, PAGE_SIZE, PROT_READ, flags, usize::MAX, 0]) }
+        unsafe { syscall(numbers::MMAP, [at, PAGE_SIZE, PROT_READ, flags, usize::MAX, 0]) }
     } else {
         let file = ask(WORD_PAGE, key);
         if file < 0 {
             return file;
         }
         // SAFETY: as above.
-        let result = unsafe { syscall(SYS_MMAP, [at, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, file as usize, 0]) };
+        let result = unsafe { syscall(numbers::MMAP, [at, PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, file as usize, 0]) };
         close(file);
         result
     };
@@ -190,7 +186,7 @@ fn load_filter(reach: u64) -> i64 {
         return file;
     }
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let at = unsafe { syscall(SYS_MMAP, [0, FILTER_MAX + PAGE_SIZE, PROT_READ, MAP_PRIVATE, file as usize, 0]) };
+    let at = unsafe { syscall(numbers::MMAP, [0, FILTER_MAX + PAGE_SIZE, PROT_READ, MAP_PRIVATE, file as usize, 0]) };
     close(file);
     if at < 0 && at > -4096 {
         return at;
@@ -201,14 +197,14 @@ fn load_filter(reach: u64) -> i64 {
     let program = [opaque(length), opaque(at as u64 + 8)];
     // SAFETY: the kernel reads the program.
     let result = unsafe {
-        syscall(SYS_SECCOMP, [SECCOMP_SET_MODE_FILTER, FILTER_FLAGS, program.as_ptr() as usize, 0, 0, 0])
+        syscall(numbers::SECCOMP, [SECCOMP_SET_MODE_FILTER, FILTER_FLAGS, program.as_ptr() as usize, 0, 0, 0])
     };
     // SAFETY: mapped above, and nobody else's.
-    unsafe { syscall(SYS_MUNMAP, [at as usize, FILTER_MAX + PAGE_SIZE, 0, 0, 0, 0]) };
+    unsafe { syscall(numbers::MUNMAP, [at as usize, FILTER_MAX + PAGE_SIZE, 0, 0, 0, 0]) };
     result
 }
 
 fn close(file: i64) {
     // SAFETY: the descriptor is ours.
-    unsafe { syscall(SYS_CLOSE, [file as usize, 0, 0, 0, 0, 0]) };
+    unsafe { syscall(numbers::CLOSE, [file as usize, 0, 0, 0, 0, 0]) };
 }

@@ -4,14 +4,13 @@ use crate::clock::ClockId;
 use crate::dispatch::Step;
 use crate::gate::{Frame, Next};
 use crate::host::{opaque, state, syscall};
-use crate::surface::{Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK};
+use crate::numbers;
+use crate::surface::{ASK, Reach, WORD_ADJUST_CLOCK, WORD_SET_CLOCK};
 use crate::transform::NSEC_PER_SEC;
 use crate::user::{self, FAULT};
 use crate::wait::{Form, member_now};
 use core::sync::atomic::Ordering;
 
-const SYS_ARCH_PRCTL: i64 = 158;
-const ARCH_SET_FS: usize = 0x1002;
 const EPERM: i64 = -1;
 const EINVAL: i64 = -22;
 
@@ -19,7 +18,7 @@ const EINVAL: i64 = -22;
 pub(crate) fn ask(word: u64, address: u64) -> i64 {
     const ENOSYS: i64 = -38;
     // SAFETY: the filter announces the call; the kernel never makes it.
-    let result = unsafe { syscall(SYS_ARCH_PRCTL, [ARCH_SET_FS, word as usize, address as usize, 0, 0, 0]) };
+    let result = unsafe { syscall(ASK.0.into(), [ASK.1 as usize, word as usize, address as usize, 0, 0, 0]) };
     // Nobody answers: nobody can set the clock any more.
     if result == ENOSYS { EPERM } else { result }
 }
@@ -100,7 +99,7 @@ pub(crate) fn after_adjtimex(frame: &Frame) {
     const STATUS: u64 = 40;
     const TIME: u64 = 72;
     const STA_NANO: u64 = 0x2000;
-    let address = frame.args.get(if frame.number == 159 { 0 } else { 1 });
+    let address = frame.args.get(if frame.number == numbers::ADJTIMEX as u64 { 0 } else { 1 });
     let (mut status, now_ns) = ([opaque(0)], member_now(ClockId::Realtime as i32) as u64);
     user::reread(address + STATUS, &mut status);
     let (sec, rest) = (now_ns / NSEC_PER_SEC as u64, now_ns % NSEC_PER_SEC as u64);

@@ -8,26 +8,23 @@
 //! The handlers of signals 32 and 33, with which libcs cancel threads, are entered through ours as well, since they
 //! decide by where the thread was interrupted, which must not be the gate.
 
+use crate::numbers;
+#[cfg(target_arch = "aarch64")]
+use crate::gate::{Context, Frame as Room};
+#[cfg(target_arch = "x86_64")]
 use crate::dispatch::VSYSCALL;
 use crate::gate::{self, Frame, Mask, Next, Registers};
-use crate::gate32::{self, Wait32};
+#[cfg(target_arch = "x86_64")]
+use crate::gate32::{self, Wait32 as Room};
+#[cfg(target_arch = "x86_64")]
 use crate::handle32;
 use crate::host::{in_image, opaque, state, syscall};
 use crate::state::{Boot, SigAction};
 use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK, WAKE_TIMERS_MARK};
 use crate::user::{self, FAULT};
-use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-const SYS_RT_SIGACTION: i64 = 13;
-const SYS_RT_SIGPROCMASK: i64 = 14;
-const SYS_GETPID: i64 = 39;
-const SYS_RT_SIGPENDING: i64 = 127;
-const SYS_ARCH_PRCTL: i64 = 158;
-const SYS_GETTID: i64 = 186;
-const SYS_RT_TGSIGQUEUEINFO: i64 = 297;
-const ARCH_GET_FS: usize = 0x1003;
-const ARCH_GET_GS: usize = 0x1004;
+
 
 pub(crate) const SIGSYS: u64 = 31;
 /// The signals with which libcs cancel threads.
@@ -83,7 +80,7 @@ fn set_action(signal: u64, new: Option<&SigAction>, old: u64) -> i64 {
     let new = new.map_or(core::ptr::null(), core::ptr::from_ref);
     // SAFETY: the kernel reads an action of ours, and checks the caller's pointer.
     unsafe {
-        syscall(SYS_RT_SIGACTION, [signal as usize, new.addr(), old as usize, SET_SIZE as usize, 0, 0])
+        syscall(numbers::RT_SIGACTION, [signal as usize, new.addr(), old as usize, SET_SIZE as usize, 0, 0])
     }
 }
 
@@ -108,6 +105,7 @@ pub(crate) fn boot(boot: &Boot) -> i64 {
 
 /// Takes over `SIGSYS` in a running process, whose state says already how it does at the start of one. Masks of handlers
 /// lose `SIGSYS`, which would kill while they run. Negative is an error number.
+#[cfg(target_arch = "x86_64")]
 #[inline(never)]
 pub(crate) fn take_over() -> i64 {
     after_fork();
@@ -143,6 +141,7 @@ pub(crate) fn take_over() -> i64 {
 }
 
 /// Undoes [`take_over`].
+#[cfg(target_arch = "x86_64")]
 #[inline(never)]
 pub(crate) fn give_back() {
     let state = state();
@@ -170,7 +169,11 @@ pub(crate) fn give_back() {
 
 /// What identifies a thread: its FS base, or its GS base where it is a 32-bit one, which a forked child has too; its id
 /// where there is neither.
+#[cfg(target_arch = "x86_64")]
 fn thread() -> u64 {
+    const SYS_ARCH_PRCTL: i64 = 158;
+    const ARCH_GET_FS: usize = 0x1003;
+    const ARCH_GET_GS: usize = 0x1004;
     let (mut base, mut other): (u64, u64);
     if state().fsgsbase.load(Ordering::Relaxed) != 0 {
         // SAFETY: reads registers, on a machine whose kernel allows it.
@@ -188,13 +191,27 @@ fn thread() -> u64 {
     if base | other != 0 {
         return if base != 0 { base } else { other };
     }
+    thread_id()
+}
+
+/// What identifies a thread: its `TPIDR_EL0`, which a forked child has too; its id where that is not set.
+#[cfg(target_arch = "aarch64")]
+fn thread() -> u64 {
+    let base: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mrs {}, tpidr_el0", out(reg) base, options(nomem, nostack, preserves_flags)) };
+    if base != 0 { base } else { thread_id() }
+}
+
+/// A thread's id, as no address is.
+fn thread_id() -> u64 {
     // SAFETY: takes no pointers.
-    unsafe { syscall(SYS_GETTID, [0; 6]) as u64 | 1 << 63 }
+    unsafe { syscall(numbers::GETTID, [0; 6]) as u64 | 1 << 63 }
 }
 
 fn process() -> u32 {
     // SAFETY: takes no pointers.
-    unsafe { syscall(SYS_GETPID, [0; 6]) as u32 }
+    unsafe { syscall(numbers::GETPID, [0; 6]) as u32 }
 }
 
 /// Settles a process that has just been forked, which has none of its parent's timers and pending signals.
@@ -224,6 +241,7 @@ pub(crate) fn is_guest() -> bool {
 }
 
 /// A signal's frame: from `ucontext_t` what is needed.
+#[cfg(target_arch = "x86_64")]
 #[repr(C)]
 pub(crate) struct Context {
     _flags_link: [u64; 2],
@@ -242,14 +260,13 @@ impl Context {
     pub(crate) fn is_elsewhere(&self) -> bool {
         const SS_DISABLE: u64 = 2;
         // As the kernel counts (`__on_sig_stack`): the stack grows down from its end.
-        let depth = self.registers.rsp.wrapping_sub(self.alternate_start);
+        let depth = self.registers.stack().wrapping_sub(self.alternate_start);
         let inside = depth != 0 && depth <= self.alternate_size;
         self.alternate_size != 0 && self.alternate_flags & SS_DISABLE == 0 && !inside
     }
-}
 
-impl Context {
     /// Where the alternate stack ends, and begins to be used.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn alternate_end(&self) -> u64 {
         self.alternate_start.wrapping_add(self.alternate_size)
     }
@@ -263,7 +280,8 @@ impl Info {
 }
 
 // `struct ucontext` of `arch/x86/include/uapi/asm/sigcontext.h` and `include/uapi/asm-generic/ucontext.h`.
-const _: () = assert!(offset_of!(Context, registers) == 40 && offset_of!(Context, blocked) == 296);
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(core::mem::offset_of!(Context, registers) == 40 && core::mem::offset_of!(Context, blocked) == 296);
 
 /// `siginfo_t`: what is common, and what `SIGSYS` and queued signals have.
 #[repr(C)]
@@ -293,48 +311,27 @@ impl Forward {
 
 /// Handles `SIGSYS`.
 ///
-/// `room` is there where 32-bit code was interrupted.
-pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context, room: *mut Wait32) -> Forward {
+/// `room` stays untouched until the thread goes on. On x86 it is there where 32-bit code was interrupted.
+pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut Context, room: *mut Room) -> Forward {
     const SI_QUEUE: i32 = -1;
     const SI_TKILL: i32 = -6;
-    let (elsewhere, stack) = (context.is_elsewhere(), context.handler_stack());
-    let (registers, blocked) = (&mut context.registers, &mut context.blocked);
-    if info.code == SYS_SECCOMP && info.errno == i32::from(TRAP_MARK) {
-        const ENOSYS: i64 = -38;
-        const AUDIT_ARCH_I386: u32 = 0x4000_0003;
-        let number = info.value as u32;
-        if registers.is_32_bit() {
-            gate32::catch(registers, blocked, number, Detour { stack, room });
-            return Forward::NOTHING;
-        }
-        // Nobody translates what a 64-bit program calls by the 32-bit interface.
-        if (info.value >> 32) as u32 == AUDIT_ARCH_I386 || (number == WAIT_IS_OVER && !in_image(info.address_or_sender)) {
-            registers.rax = ENOSYS as u64;
-            return Forward::NOTHING;
-        }
-        // `VSYSCALL_ADDR` of `arch/x86/include/uapi/asm/vsyscall.h`; the kernel has returned from there already.
-        let by_vsyscall = info.address_or_sender >> 12 == 0xffff_ffff_ff60_0000 >> 12;
-        let number = if by_vsyscall { u64::from(number) | VSYSCALL } else { u64::from(number) };
-        catch(registers, blocked, number, elsewhere);
+    if info.is_of_a_call() && info.errno == i32::from(TRAP_MARK) {
+        catch(info, context, room);
         return Forward::NOTHING;
     }
     // Where a signal of ours or of the program was waiting already, the kernel drops the one of the call.
-    if info.code == SYS_SECCOMP {
+    if info.is_of_a_call() {
         // A filter of the program's own has caught the gate's call: to the program, its own.
-        if let Some(address) = gate::disown(registers) {
+        if let Some(address) = gate::disown(&mut context.registers) {
             info.address_or_sender = address;
         }
     } else if matches!(info.code, SI_TKILL | SI_QUEUE) {
         // Only signals sent to the thread share a queue with that of the call.
-        if registers.is_32_bit() {
-            // It is made, and caught, once more.
-            if gate32::lost_call(registers) {
-                registers.rip -= 2;
-            }
-        } else if let Some(number) = gate::lost_call(registers) {
-            catch(registers, blocked, number, elsewhere);
-        }
+        catch_lost(context, room);
     }
+    #[cfg(target_arch = "x86_64")]
+    let detour = Detour::of(context, room);
+    let (registers, blocked) = (&mut context.registers, &mut context.blocked);
     // A queue that is full loses what came with the signal, and nobody else sends from nowhere.
     let bare = info.code == 0 && info.address_or_sender == 0;
     let queued = info.code == SI_QUEUE;
@@ -348,20 +345,93 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
         }
         return Forward::NOTHING;
     }
-    foreign(info, registers, blocked, Detour { stack, room })
+    foreign(
+        info,
+        registers,
+        blocked,
+        #[cfg(target_arch = "x86_64")]
+        detour,
+    )
 }
 
 /// Where a handler of the program's that is 32-bit code is called.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Detour {
     stack: u64,
     /// What stays untouched until the thread goes on.
-    pub(crate) room: *mut Wait32,
+    pub(crate) room: *mut Room,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Detour {
+    fn of(context: &Context, room: *mut Room) -> Self {
+        Self { stack: context.handler_stack(), room }
+    }
+}
+
+/// Translates a call that the filter has caught.
+#[cfg(target_arch = "x86_64")]
+fn catch(info: &Info, context: &mut Context, room: *mut Room) {
+    const ENOSYS: i64 = -38;
+    const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+    let (elsewhere, detour) = (context.is_elsewhere(), Detour::of(context, room));
+    let (registers, blocked) = (&mut context.registers, &mut context.blocked);
+    let number = info.value as u32;
+    if registers.is_32_bit() {
+        gate32::catch(registers, blocked, number, detour);
+        return;
+    }
+    // Nobody translates what a 64-bit program calls by the 32-bit interface.
+    if (info.value >> 32) as u32 == AUDIT_ARCH_I386 || (number == WAIT_IS_OVER && !in_image(info.address_or_sender)) {
+        registers.set_result(ENOSYS);
+        return;
+    }
+    // `VSYSCALL_ADDR` of `arch/x86/include/uapi/asm/vsyscall.h`; the kernel has returned from there already.
+    let by_vsyscall = info.address_or_sender >> 12 == 0xffff_ffff_ff60_0000 >> 12;
+    let number = if by_vsyscall { u64::from(number) | VSYSCALL } else { u64::from(number) };
+    catch_number(registers, blocked, number, elsewhere);
+}
+
+/// Translates a call that the filter has caught, but of which the kernel could not say so.
+#[cfg(target_arch = "x86_64")]
+fn catch_lost(context: &mut Context, _room: *mut Room) {
+    let elsewhere = context.is_elsewhere();
+    let (registers, blocked) = (&mut context.registers, &mut context.blocked);
+    if registers.is_32_bit() {
+        // It is made, and caught, once more.
+        if gate32::lost_call(registers) {
+            registers.rip -= 2;
+        }
+    } else if let Some(number) = gate::lost_call(registers) {
+        catch_number(registers, blocked, number, elsewhere);
+    }
+}
+
+/// Translates a call that the filter has caught.
+#[cfg(target_arch = "aarch64")]
+fn catch(info: &Info, context: &mut Context, room: *mut Room) {
+    const ENOSYS: i64 = -38;
+    let number = info.value as u32;
+    if number == WAIT_IS_OVER && !in_image(info.address_or_sender) {
+        context.registers.set_result(ENOSYS);
+        return;
+    }
+    gate::catch(context, number, room);
+}
+
+/// Translates a call that the filter has caught, but of which the kernel could not say so.
+#[cfg(target_arch = "aarch64")]
+fn catch_lost(context: &mut Context, room: *mut Room) {
+    if let Some(number) = gate::lost_call(context) {
+        gate::catch(context, number, room);
+    }
 }
 
 /// Translates a caught call of a thread with that mask.
-fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: bool) {
-    if elsewhere && number == SYS_RT_SIGPROCMASK as u64 {
+#[cfg(target_arch = "x86_64")]
+fn catch_number(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: bool) {
+    if elsewhere && number == numbers::RT_SIGPROCMASK as u64 {
         // The kernel gives the thread the mask in the frame when the handler returns.
         gate::answer_by_handler(registers, number, |frame| sigprocmask_of(frame, blocked));
     } else if number == u64::from(WAIT_IS_OVER) {
@@ -369,7 +439,7 @@ fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: b
     } else if elsewhere && state().wiped.pending.load(Ordering::Relaxed) == 0 && number & VSYSCALL == 0 {
         let set = registers.rdi;
         gate::enter_by_handler(registers, number);
-        if number == SYS_RT_SIGPENDING as u64 && registers.rax == 0 {
+        if number == numbers::RT_SIGPENDING as u64 && registers.rax == 0 {
             hide_unblocked(set, *blocked);
         }
     } else {
@@ -379,7 +449,12 @@ fn catch(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: b
 
 /// A `SIGSYS` that is the program's own.
 #[inline(never)]
-fn foreign(info: &Info, registers: &mut Registers, masked: &mut u64, detour: Detour) -> Forward {
+fn foreign(
+    info: &Info,
+    registers: &mut Registers,
+    masked: &mut u64,
+    #[cfg(target_arch = "x86_64")] detour: Detour,
+) -> Forward {
     let (state, forced) = (state(), info.is_of_a_call());
     let blocked = match gate::mask(registers) {
         Mask::Silent => state.is_blocked(thread),
@@ -424,6 +499,7 @@ fn foreign(info: &Info, registers: &mut Registers, masked: &mut u64, detour: Det
                 state.set_blocked(thread(), true);
             }
             let during = (*masked | action.mask) & !bit(SIGSYS);
+            #[cfg(target_arch = "x86_64")]
             if registers.is_32_bit() {
                 let Detour { stack, room } = detour;
                 handle32::call(info, registers, *masked, handle32::Call { handler, stack, unblocks: blocks }, room);
@@ -448,6 +524,7 @@ pub(crate) extern "C" fn after_sigsys(unblock: u64) {
 }
 
 /// After the program's own handler, 32-bit code, has returned: what the kernel is to give the thread.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn after_handler_32(registers: &mut Registers, blocked: &mut u64) {
     let (mask, unblocks) = handle32::return_from(registers);
     *blocked = mask & !(bit(SIGSYS) | bit(SIGKILL) | bit(SIGSTOP));
@@ -459,6 +536,7 @@ pub(crate) fn after_handler_32(registers: &mut Registers, blocked: &mut u64) {
 
 /// Delivers a pending `SIGSYS` that a wait of a 32-bit program has let in: to the program's handler, which is called before
 /// the wait returns, and with `SIGSYS` blocked as it was.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn let_in(registers: &mut Registers, blocked: &mut u64, detour: Detour) {
     if state().wiped.pending.swap(0, Ordering::Acquire) == 0 {
         return;
@@ -488,16 +566,21 @@ pub(crate) fn let_in(registers: &mut Registers, blocked: &mut u64, detour: Detou
 fn set_mask(mask: u64) {
     let mask = opaque(mask);
     // SAFETY: the kernel reads one word of ours.
-    unsafe { syscall(SYS_RT_SIGPROCMASK, [SIG_SETMASK as usize, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
+    unsafe { syscall(numbers::RT_SIGPROCMASK, [SIG_SETMASK as usize, &raw const mask as usize, 0, SET_SIZE as usize, 0, 0]) };
 }
 
 /// Sends this thread the `SIGSYS` that is pending, if it does not block that.
 #[inline(never)]
 pub(crate) fn deliver_pending() {
     let state = state();
-    if state.wiped.pending.load(Ordering::Relaxed) == 0 || state.is_blocked(thread) {
-        return;
+    if state.wiped.pending.load(Ordering::Relaxed) != 0 && !state.is_blocked(thread) {
+        send_pending();
     }
+}
+
+/// Sends this thread the `SIGSYS` that is pending, if another has not taken it.
+pub(crate) fn send_pending() {
+    let state = state();
     if state.wiped.pending.swap(0, Ordering::Acquire) != 0 {
         let mut info = [opaque(0); INFO_WORDS];
         pending_info(&mut info);
@@ -510,12 +593,12 @@ pub(crate) fn deliver_pending() {
 /// What is pending for the process comes to its first thread, if that lets it; others are not asked.
 fn is_to_be_interrupted(blocked: u64) -> bool {
     // SAFETY: takes no pointers.
-    if unsafe { syscall(SYS_GETTID, [0; 6]) } as u32 != process() {
+    if unsafe { syscall(numbers::GETTID, [0; 6]) } as u32 != process() {
         return false;
     }
     let mut pending = opaque(0);
     // SAFETY: the kernel writes one word, into ours.
-    unsafe { syscall(SYS_RT_SIGPENDING, [&raw mut pending as usize, SET_SIZE as usize, 0, 0, 0, 0]) };
+    unsafe { syscall(numbers::RT_SIGPENDING, [&raw mut pending as usize, SET_SIZE as usize, 0, 0, 0, 0]) };
     let mut left = pending & !blocked & !bit(SIGSYS);
     while left != 0 {
         let signal = u64::from(left.trailing_zeros()) + 1;
@@ -532,10 +615,10 @@ fn is_to_be_interrupted(blocked: u64) -> bool {
 /// Sends this thread a `SIGSYS` once more.
 fn requeue(info: *const Info) {
     // SAFETY: takes no pointers.
-    let thread = unsafe { syscall(SYS_GETTID, [0; 6]) } as usize;
+    let thread = unsafe { syscall(numbers::GETTID, [0; 6]) } as usize;
     let process = process() as usize;
     // SAFETY: the kernel reads the whole of a `siginfo_t`.
-    unsafe { syscall(SYS_RT_TGSIGQUEUEINFO, [process, thread, SIGSYS as usize, info.addr(), 0, 0]) };
+    unsafe { syscall(numbers::RT_TGSIGQUEUEINFO, [process, thread, SIGSYS as usize, info.addr(), 0, 0]) };
 }
 
 /// Handles a cancelling signal. Returns the program's own handler.
@@ -574,7 +657,7 @@ pub(crate) fn sigprocmask(frame: &mut Frame) -> Result<Next, i64> {
     }
     // SAFETY: the kernel reads a word of ours and checks the caller's pointer.
     let result =
-        unsafe { syscall(SYS_RT_SIGPROCMASK, [how as usize, copy as usize, old as usize, SET_SIZE as usize, 0, 0]) };
+        unsafe { syscall(numbers::RT_SIGPROCMASK, [how as usize, copy as usize, old as usize, SET_SIZE as usize, 0, 0]) };
     if was && old != 0 && result == 0 {
         user::reread(old, &mut set);
         user::rewrite(old, &[set[0] | bit(SIGSYS)]);

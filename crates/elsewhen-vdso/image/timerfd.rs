@@ -1,11 +1,10 @@
 //! Which clock a timer descriptor runs on, as the kernel tells in `/proc/thread-self/fdinfo` (`proc_pid_fdinfo(5)`):
 //! a descriptor can come from anywhere, so nothing that this process has seen would be enough.
 
+use crate::numbers;
 use crate::host::{opaque, syscall};
 
-const SYS_READ: i64 = 0;
-const SYS_OPEN: i64 = 2;
-const SYS_CLOSE: i64 = 3;
+const AT_FDCWD: usize = -100_isize as usize;
 const O_RDONLY_CLOEXEC: usize = 0o2_000_000;
 
 /// The clock of a descriptor. `None` where it is no timer, or the kernel's files are not there.
@@ -33,11 +32,11 @@ pub(crate) fn clock(fd: i32) -> Option<i32> {
         divisor /= 10;
     }
     // SAFETY: the path ends with a zero, being shorter than its place.
-    let opened = unsafe { syscall(SYS_OPEN, [path.as_ptr().addr(), O_RDONLY_CLOEXEC, 0, 0, 0, 0]) };
+    let opened = unsafe { syscall(numbers::OPENAT, [AT_FDCWD, path.as_ptr().addr(), O_RDONLY_CLOEXEC, 0, 0, 0]) };
     let opened = usize::try_from(opened).ok()?;
     let clock = find(opened);
     // SAFETY: a descriptor of ours.
-    unsafe { syscall(SYS_CLOSE, [opened, 0, 0, 0, 0, 0]) };
+    unsafe { syscall(numbers::CLOSE, [opened, 0, 0, 0, 0, 0]) };
     clock
 }
 
@@ -47,7 +46,7 @@ fn find(file: usize) -> Option<i32> {
     let mut words = [opaque(0); 16];
     let place = words.as_mut_ptr() as usize;
     // SAFETY: the kernel writes as much as there is place for, into ours.
-    let length = unsafe { syscall(SYS_READ, [file, place, 8 * words.len(), 0, 0, 0]) };
+    let length = unsafe { syscall(numbers::READ, [file, place, 8 * words.len(), 0, 0, 0]) };
     let (mut matched, mut clock) = (0, None);
     let mut at = 0;
     while at < usize::try_from(length).ok()? {

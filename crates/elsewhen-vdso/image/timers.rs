@@ -3,18 +3,19 @@
 //! The kernel knows them by the host's clocks. What they were armed for by the member's is kept in the
 //! [state](crate::state); the host side asks for this with a signal.
 
+use crate::numbers;
 use crate::host::{opaque, state, syscall};
 use crate::read::page;
 use crate::state::{ALARM, Timer};
-use crate::transform::{RATE_ONE, wait_to_host, wait_to_member};
+#[cfg(target_arch = "x86_64")]
+use crate::transform::RATE_ONE;
+use crate::transform::{wait_to_host, wait_to_member};
 use crate::wait::{Form, member_now, pace, pace_of, since_change_ns, to_host};
-use crate::clock::{ClockId, RawClockId, TIMELINES};
+#[cfg(target_arch = "x86_64")]
+use crate::clock::ClockId;
+use crate::clock::{RawClockId, TIMELINES};
 use core::sync::atomic::Ordering;
 
-const SYS_GETITIMER: i64 = 36;
-const SYS_SETITIMER: i64 = 38;
-const SYS_TIMER_SETTIME: i64 = 223;
-const SYS_TIMER_GETTIME: i64 = 224;
 const ABSTIME: usize = 1;
 
 /// What a timer has just been armed for.
@@ -44,6 +45,7 @@ pub(crate) fn note(id: i32, armed: Armed) {
 }
 
 /// Keeps book of the alarm of a process that has become a member while it ran.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn adopt() {
     let mut left = [opaque(0); 4];
     get(ALARM, &mut left);
@@ -73,7 +75,7 @@ pub(crate) fn rearm() {
 /// Reads what remains of a timer or the alarm.
 fn get(id: i32, left: &mut [u64; 4]) {
     let place = left.as_mut_ptr() as usize;
-    let (number, first) = if id == ALARM { (SYS_GETITIMER, 0) } else { (SYS_TIMER_GETTIME, id as usize) };
+    let (number, first) = if id == ALARM { (numbers::GETITIMER, 0) } else { (numbers::TIMER_GETTIME, id as usize) };
     // SAFETY: the kernel writes four words, into ours.
     unsafe { syscall(number, [first, place, 0, 0, 0, 0]) };
 }
@@ -104,10 +106,10 @@ fn rescale(id: i32, timer: &Timer, mult: u64) {
     let set = left.as_ptr() as usize;
     if id == ALARM {
         // SAFETY: the kernel reads four words of ours.
-        unsafe { syscall(SYS_SETITIMER, [0, set, 0, 0, 0, 0]) };
+        unsafe { syscall(numbers::SETITIMER, [0, set, 0, 0, 0, 0]) };
     } else {
         // SAFETY: as above.
-        unsafe { syscall(SYS_TIMER_SETTIME, [id as usize, 0, set, 0, 0, 0]) };
+        unsafe { syscall(numbers::TIMER_SETTIME, [id as usize, 0, set, 0, 0, 0]) };
     }
     timer.mult.store(new, Ordering::Relaxed);
 }
@@ -133,5 +135,5 @@ fn aim(id: i32, clock: i32, until_ns: i64, interval_ns: i64) {
     left[2] = opaque(sec);
     left[3] = opaque(nsec);
     // SAFETY: the kernel reads four words of ours.
-    unsafe { syscall(SYS_TIMER_SETTIME, [id as usize, ABSTIME, left.as_ptr() as usize, 0, 0, 0]) };
+    unsafe { syscall(numbers::TIMER_SETTIME, [id as usize, ABSTIME, left.as_ptr() as usize, 0, 0, 0]) };
 }

@@ -3,10 +3,10 @@
 //! What the kernel itself has just read or written needs no check. All of it is words, moved one at a time, since a
 //! vector register of the interrupted program must not be touched.
 
+use crate::numbers;
 use crate::host::syscall;
 use core::arch::asm;
 
-const SYS_RT_SIGPROCMASK: i64 = 14;
 const EFAULT: i64 = -14;
 const EINVAL: i64 = -22;
 const PAGE: u64 = 4096;
@@ -21,7 +21,7 @@ pub(crate) const FAULT: i64 = EFAULT;
 fn is_readable(address: u64) -> bool {
     const NOTHING: usize = usize::MAX;
     // SAFETY: with an operation that does not exist the call changes nothing.
-    let result = unsafe { syscall(SYS_RT_SIGPROCMASK, [NOTHING, address as usize, 0, 8, 0, 0]) };
+    let result = unsafe { syscall(numbers::RT_SIGPROCMASK, [NOTHING, address as usize, 0, 8, 0, 0]) };
     result == EINVAL
 }
 
@@ -31,7 +31,7 @@ fn is_writable(address: u64) -> bool {
         return false;
     }
     // SAFETY: without a new set the call only reports the current one, into memory that the caller gave for it.
-    let result = unsafe { syscall(SYS_RT_SIGPROCMASK, [0, 0, address as usize, 8, 0, 0]) };
+    let result = unsafe { syscall(numbers::RT_SIGPROCMASK, [0, 0, address as usize, 8, 0, 0]) };
     result == 0
 }
 
@@ -41,8 +41,40 @@ pub(crate) const NEAR: u64 = 8192;
 /// Whether an address lies a little above a thread's stack pointer (or in its red zone), where there is no need to
 /// ask the kernel: what is there is mapped, but for a pointer that is bad and by chance close.
 fn is_near(stack: u64, address: u64) -> bool {
-    const RED_ZONE: u64 = 128;
+    const RED_ZONE: u64 = if cfg!(target_arch = "x86_64") { 128 } else { 0 };
     address.wrapping_sub(stack.wrapping_sub(RED_ZONE)) < NEAR
+}
+
+/// Reads a word, aligned or not, by one instruction.
+///
+/// # Safety
+/// The eight bytes can be read; else the thread gets a signal.
+#[inline(always)]
+unsafe fn load(address: u64) -> u64 {
+    let word;
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov {}, [{}]", out(reg) word, in(reg) address, options(nostack, readonly, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        asm!("ldr {}, [{}]", out(reg) word, in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+    word
+}
+
+/// Writes a word, aligned or not, by one instruction.
+///
+/// # Safety
+/// The eight bytes can be written, and nobody here refers to them; else the thread gets a signal.
+#[inline(always)]
+unsafe fn store(address: u64, word: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov [{}], {}", in(reg) address, in(reg) word, options(nostack, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        asm!("str {1}, [{0}]", in(reg) address, in(reg) word, options(nostack, preserves_flags));
+    }
 }
 
 /// Reads words for a thread with that stack pointer. On a fault nothing is to be made of `words`.
@@ -66,9 +98,7 @@ pub(crate) fn reread(address: u64, words: &mut [u64]) {
     for (at, word) in words.iter_mut().enumerate() {
         // SAFETY: the range was checked, by us or by the kernel; a program that unmaps it meanwhile faults as one
         // does that unmaps what it uses.
-        unsafe {
-            asm!("mov {}, [{}]", out(reg) *word, in(reg) address + 8 * at as u64, options(nostack, readonly, preserves_flags));
-        }
+        *word = unsafe { load(address + 8 * at as u64) };
     }
 }
 
@@ -98,16 +128,12 @@ pub(crate) fn write(stack: u64, address: u64, words: &[u64]) -> Result<(), Fault
 pub(crate) fn rewrite(address: u64, words: &[u64]) {
     for (at, word) in words.iter().enumerate() {
         // SAFETY: as in `reread`, for writing.
-        unsafe {
-            asm!("mov [{}], {}", in(reg) address + 8 * at as u64, in(reg) *word, options(nostack, preserves_flags));
-        }
+        unsafe { store(address + 8 * at as u64, *word) };
     }
 }
 
 /// Follows a bad pointer, for a caller that gets a signal rather than an error.
 pub(crate) fn die_of(address: u64) {
     // SAFETY: the address is the caller's own, for writing; that it cannot be written is the point.
-    unsafe {
-        asm!("mov [{0}], {1}", in(reg) address, in(reg) 0u64, options(nostack, preserves_flags));
-    }
+    unsafe { store(address, 0) };
 }

@@ -22,11 +22,13 @@ pub mod clock;
 #[cfg(not(loom))]
 pub mod image;
 pub mod latch;
+mod native;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
 pub mod state;
 pub mod surface;
+#[cfg(target_arch = "x86_64")]
 pub mod surface32;
 mod sync;
 pub mod transform;

@@ -133,7 +133,7 @@ pub const BELONGS_TO_HOST: u64 = 1;
 pub const BELONGS_TO_PAGE: u64 = 2;
 
 /// [`State::abi`]: a 64-bit program.
-pub const ABI_X86_64: u64 = 0;
+pub const ABI_NATIVE: u64 = 0;
 /// [`State::abi`]: a 32-bit program.
 pub const ABI_I386: u64 = 1;
 

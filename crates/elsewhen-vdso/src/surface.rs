@@ -3,11 +3,13 @@
 //!
 //! One table with several readers: the host side compiles it into the members' filter, the image decides by it
 //! what to do with a call that was caught, `docs/SURFACE.md` is written from it, and a test insists on a
-//! behaviour test for each row. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
+//! behaviour test for each row. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`), then those of arm64
+//! (`include/uapi/asm-generic/unistd.h`), which has no call for what another one does as well.
 
 #[cfg(not(vdso_image))]
 use crate::clock::ClockId;
 use crate::clock::{Family, RawClockId, TIMELINES, Timeline};
+use crate::native::{ABSENT, native};
 
 /// What the filter says about a call that it catches, in `si_errno`: the program may have filters of its own.
 pub const TRAP_MARK: u16 = 0xe15e;
@@ -21,7 +23,16 @@ pub const WAKE_MARK: u64 = 0xe15e_0001_7761_6b65;
 /// As [`WAKE_MARK`]; the image also sets the process's armed timers anew.
 pub const WAKE_TIMERS_MARK: u64 = 0xe15e_0001_7469_6d65;
 
-/// With this in place of an address, `arch_prctl(ARCH_SET_FS)` asks the supervisor to set REALTIME: the third argument
+/// The call by which a member speaks to its supervisor, and its first argument: `arch_prctl(ARCH_SET_FS)`, which the filter
+/// announces anyway, with a word in place of the address.
+#[cfg(target_arch = "x86_64")]
+pub const ASK: (u32, u64) = (158, 0x1002);
+
+/// The call by which a member speaks to its supervisor, and its first argument: no system call has that number.
+#[cfg(target_arch = "aarch64")]
+pub const ASK: (u32, u64) = (0x2_e15e, 0);
+
+/// With this in its second argument, [`ASK`] asks the supervisor to set REALTIME: the third argument
 /// is the address of eight bytes of nanoseconds, or 0 to ask whether that is allowed.
 pub const WORD_SET_CLOCK: u64 = 0xe15e_0001_0000_0003;
 
@@ -278,8 +289,10 @@ pub struct Rule {
 /// One system call.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its number.
+    /// Its number on this machine.
     pub number: u32,
+    /// Its number on arm64; `_` for none.
+    pub arm64: &'static str,
     /// Its name, as in its man page.
     pub name: &'static str,
     /// What is done when it is caught.
@@ -292,11 +305,13 @@ pub struct Row {
 
 /// One `const` table for the host, one `match` without pointers for the image.
 macro_rules! surface {
-    ($($number:literal $name:ident $action:ident [$($need:ident $([$($test:expr),*])?),*] $note:literal;)*) => {
+    ($($x86:literal $arm64:tt $name:ident $action:ident [$($need:ident $([$($test:expr),*])?),*] $note:literal;)*) => {
         /// What to do with a call of this number.
+        #[allow(unreachable_patterns, reason = "calls that a machine does not have share a number")]
         pub const fn action(number: u32) -> Option<Action> {
             match number {
-                $($number => Some(Action::$action),)*
+                ABSENT => None,
+                $(native!($x86 $arm64) => Some(Action::$action),)*
                 _ => None,
             }
         }
@@ -304,23 +319,32 @@ macro_rules! surface {
         /// Whether a namespace catches a call of this number with these arguments.
         ///
         /// The filter knows; but calls also come to the image without having been filtered.
+        #[allow(unreachable_patterns, reason = "calls that a machine does not have share a number")]
         pub fn catches(number: u32, reach: Reach, args: impl Fn(u8) -> u64) -> bool {
             match number {
-                $($number => false $(|| (Need::$need.holds(reach) $($(&& $test.holds(reach, &args))*)?))*,)*
+                ABSENT => false,
+                $(native!($x86 $arm64) => false $(|| (Need::$need.holds(reach) $($(&& $test.holds(reach, &args))*)?))*,)*
                 _ => false,
             }
         }
 
-        /// The table, ordered by number.
+        /// The table, ordered by the numbers of x86-64.
         #[cfg(not(vdso_image))]
-        pub const ROWS: &[Row] = &[$(Row {
-            number: $number,
+        const TABLE: &[Row] = &[$(Row {
+            number: native!($x86 $arm64),
+            arm64: stringify!($arm64),
             name: stringify!($name),
             action: Action::$action,
             rules: &[$(Rule { need: Need::$need, tests: &[$($($test),*)?] }),*],
             note: $note,
         }),*];
     };
+}
+
+/// The table's calls that this machine has.
+#[cfg(not(vdso_image))]
+pub fn rows() -> impl Iterator<Item = &'static Row> + Clone {
+    TABLE.iter().filter(|row| row.number != ABSENT)
 }
 
 use Test::{Bits, Given, Moved, Positive};
@@ -332,76 +356,76 @@ const FUTEX: u32 = 0x17f;
 const REAL: u32 = 0x100;
 
 surface! {
-    4 stat Stat [Files] "times are shown by the member's REALTIME, where files follow";
-    5 fstat Stat [Files] "as stat";
-    6 lstat Stat [Files] "as stat";
-    7 poll Poll [Rate [Positive(2)]] "timeout: relative, ms";
-    13 rt_sigaction RtSigaction [Any] "`SIGSYS` is taken out of the mask and its own action is kept apart";
-    14 rt_sigprocmask RtSigprocmask [Any] "`SIGSYS` is taken out of the set and remembered for the thread";
-    23 select Select [Rate [Given(4)]] "timeout: relative `timeval`, what remains is written back";
-    35 nanosleep Nanosleep [Rate] "relative; what remains is scaled back";
-    36 getitimer Getitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: remaining time and interval are scaled back";
-    37 alarm Alarm [Rate] "relative, s; what remained is scaled back";
-    38 setitimer Setitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: relative; the old value is scaled back";
-    54 setsockopt Setsockopt [
+    4 _ stat Stat [Files] "times are shown by the member's REALTIME, where files follow";
+    5 80 fstat Stat [Files] "as stat";
+    6 _ lstat Stat [Files] "as stat";
+    7 _ poll Poll [Rate [Positive(2)]] "timeout: relative, ms";
+    13 134 rt_sigaction RtSigaction [Any] "`SIGSYS` is taken out of the mask and its own action is kept apart";
+    14 135 rt_sigprocmask RtSigprocmask [Any] "`SIGSYS` is taken out of the set and remembered for the thread";
+    23 _ select Select [Rate [Given(4)]] "timeout: relative `timeval`, what remains is written back";
+    35 101 nanosleep Nanosleep [Rate] "relative; what remains is scaled back";
+    36 102 getitimer Getitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: remaining time and interval are scaled back";
+    37 _ alarm Alarm [Rate] "relative, s; what remained is scaled back";
+    38 103 setitimer Setitimer [Rate [Bits(0, ALL_BITS, 0)]] "`ITIMER_REAL`: relative; the old value is scaled back";
+    54 208 setsockopt Setsockopt [
         Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 20)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 21)],
         Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 66)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 67)]
     ] "`SO_RCVTIMEO`, `SO_SNDTIMEO`: relative";
-    55 getsockopt Getsockopt [
+    55 209 getsockopt Getsockopt [
         Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 20)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 21)],
         Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 66)], Rate [Bits(1, ALL_BITS, 1), Bits(2, ALL_BITS, 67)]
     ] "`SO_RCVTIMEO`, `SO_SNDTIMEO`: scaled back";
-    96 gettimeofday Gettimeofday [Any] "reads REALTIME";
-    99 sysinfo Sysinfo [Boottime] "`uptime` is BOOTTIME";
-    100 times Times [Monotonic] "the result moves with MONOTONIC; CPU times do not";
-    127 rt_sigpending RtSigpending [Any] "a `SIGSYS` that the program blocks is shown";
-    128 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
-    130 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
-    132 utime Utime [Files [Given(1)]] "times are stored by the host's REALTIME, where files follow";
-    157 prctl Confine [Any [Bits(0, ALL_BITS, 22)], Any [Bits(0, ALL_BITS, 59), Bits(1, ALL_BITS, 1)]]
+    96 169 gettimeofday Gettimeofday [Any] "reads REALTIME";
+    99 179 sysinfo Sysinfo [Boottime] "`uptime` is BOOTTIME";
+    100 153 times Times [Monotonic] "the result moves with MONOTONIC; CPU times do not";
+    127 136 rt_sigpending RtSigpending [Any] "a `SIGSYS` that the program blocks is shown";
+    128 137 rt_sigtimedwait RtSigtimedwait [Any] "timeout: relative; `SIGSYS` is handed over from where it is kept";
+    130 133 rt_sigsuspend RtSigsuspend [Any] "`SIGSYS` is taken out of the mask";
+    132 _ utime Utime [Files [Given(1)]] "times are stored by the host's REALTIME, where files follow";
+    157 167 prctl Confine [Any [Bits(0, ALL_BITS, 22)], Any [Bits(0, ALL_BITS, 59), Bits(1, ALL_BITS, 1)]]
         "`PR_SET_SECCOMP`: as seccomp; `PR_SET_SYSCALL_USER_DISPATCH` fails with EINVAL";
-    159 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
-    164 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
-    201 time Time [Any] "reads REALTIME";
-    202 futex Futex [
+    159 171 adjtimex Adjtimex [Any] "reads REALTIME; sets the namespace's where that is allowed";
+    164 170 settimeofday Settimeofday [Any] "sets the namespace's REALTIME where that is allowed";
+    201 _ time Time [Any] "reads REALTIME";
+    202 98 futex Futex [
         Rate [Bits(1, 0x7f, 0), Given(3)],
         Any [Bits(1, 0x7f, 6), Given(3)],
         Any [Bits(1, FUTEX, REAL | 9), Given(3)], Monotonic [Bits(1, FUTEX, 9), Given(3)],
         Any [Bits(1, FUTEX, REAL | 11), Given(3)], Monotonic [Bits(1, FUTEX, 11), Given(3)],
         Any [Bits(1, FUTEX, REAL | 13), Given(3)], Monotonic [Bits(1, FUTEX, 13), Given(3)]
     ] "`WAIT`: relative; `LOCK_PI`: absolute, REALTIME; `WAIT_BITSET`, `WAIT_REQUEUE_PI`, `LOCK_PI2`: absolute";
-    208 io_getevents IoGetevents [Rate [Given(4)]] "timeout: relative";
-    220 semtimedop Semtimedop [Rate [Given(3)]] "timeout: relative";
-    222 timer_create TimerCreate [Any] "the clock is remembered for the timer";
-    223 timer_settime TimerSettime [Any] "absolute or relative, with interval";
-    224 timer_gettime TimerGettime [Rate] "remaining time and interval are scaled back";
-    226 timer_delete TimerDelete [Any] "the timer's clock is forgotten";
-    227 clock_settime ClockSettime [Any [Bits(0, ALL_BITS, 0)]] "sets the namespace's REALTIME where that is allowed";
-    228 clock_gettime ClockGettime [Any [Moved(0)]] "reads the clock";
-    229 clock_getres ClockGetres [Any [Moved(0)]] "the resolution is scaled by the clock's rate";
-    230 clock_nanosleep ClockNanosleep [Any [Bits(1, 1, 1), Moved(0)], Rate [Bits(1, 1, 0)]] "absolute or relative";
-    232 epoll_wait EpollWait [Rate [Positive(3)]] "timeout: relative, ms";
-    235 utimes Utimes [Files [Given(1)]] "as utime";
-    242 mq_timedsend MqTimed [Any [Given(4)]] "absolute, REALTIME";
-    243 mq_timedreceive MqTimed [Any [Given(4)]] "absolute, REALTIME";
-    261 futimesat Futimesat [Files [Given(2)]] "as utime";
-    262 newfstatat Fstatat [Files] "as stat";
-    270 pselect6 Pselect6 [Any [Given(5)], Rate [Given(4)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
-    271 ppoll Ppoll [Any [Given(3)], Rate [Given(2)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
-    280 utimensat SetTimes [Files [Given(2)]] "as utime";
-    281 epoll_pwait EpollPwait [Any [Given(4)], Rate [Positive(3)]] "timeout: relative, ms; `SIGSYS` leaves the mask";
-    286 timerfd_settime TimerfdSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
-    287 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
-    299 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
-    305 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
-    317 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "a filter that forbids `rt_sigreturn` is refused with EPERM, and reported";
-    332 statx Statx [Files] "as stat";
-    333 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
-    425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";
-    435 clone3 Refuse [Any] "fails with `ENOSYS`, so that libcs use `clone`: a flag would drop the handler of `SIGSYS`";
-    441 epoll_pwait2 EpollPwait2 [Any [Given(4)], Rate [Given(3)]] "timeout: relative; `SIGSYS` leaves the mask";
-    449 futex_waitv FutexWaitv [Any [Given(3), Moved(4)]] "absolute";
-    455 futex_wait FutexWait [Any [Given(4), Moved(5)]] "absolute";
+    208 4 io_getevents IoGetevents [Rate [Given(4)]] "timeout: relative";
+    220 192 semtimedop Semtimedop [Rate [Given(3)]] "timeout: relative";
+    222 107 timer_create TimerCreate [Any] "the clock is remembered for the timer";
+    223 110 timer_settime TimerSettime [Any] "absolute or relative, with interval";
+    224 108 timer_gettime TimerGettime [Rate] "remaining time and interval are scaled back";
+    226 111 timer_delete TimerDelete [Any] "the timer's clock is forgotten";
+    227 112 clock_settime ClockSettime [Any [Bits(0, ALL_BITS, 0)]] "sets the namespace's REALTIME where that is allowed";
+    228 113 clock_gettime ClockGettime [Any [Moved(0)]] "reads the clock";
+    229 114 clock_getres ClockGetres [Any [Moved(0)]] "the resolution is scaled by the clock's rate";
+    230 115 clock_nanosleep ClockNanosleep [Any [Bits(1, 1, 1), Moved(0)], Rate [Bits(1, 1, 0)]] "absolute or relative";
+    232 _ epoll_wait EpollWait [Rate [Positive(3)]] "timeout: relative, ms";
+    235 _ utimes Utimes [Files [Given(1)]] "as utime";
+    242 182 mq_timedsend MqTimed [Any [Given(4)]] "absolute, REALTIME";
+    243 183 mq_timedreceive MqTimed [Any [Given(4)]] "absolute, REALTIME";
+    261 _ futimesat Futimesat [Files [Given(2)]] "as utime";
+    262 79 newfstatat Fstatat [Files] "as stat";
+    270 72 pselect6 Pselect6 [Any [Given(5)], Rate [Given(4)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
+    271 73 ppoll Ppoll [Any [Given(3)], Rate [Given(2)]] "timeout: relative, written back; `SIGSYS` leaves the mask";
+    280 88 utimensat SetTimes [Files [Given(2)]] "as utime";
+    281 22 epoll_pwait EpollPwait [Any [Given(4)], Rate [Positive(3)]] "timeout: relative, ms; `SIGSYS` leaves the mask";
+    286 86 timerfd_settime TimerfdSettime [Any [Bits(1, 1, 1)], Rate] "absolute or relative, with interval";
+    287 87 timerfd_gettime TimerfdGettime [Rate] "remaining time and interval are scaled back";
+    299 243 recvmmsg Recvmmsg [Rate [Given(4)]] "timeout: relative, written back";
+    305 266 clock_adjtime ClockAdjtime [Any [Bits(0, ALL_BITS, 0)]] "as adjtimex";
+    317 277 seccomp Confine [Any [Bits(0, ALL_BITS, 1)]] "a filter that forbids `rt_sigreturn` is refused with EPERM, and reported";
+    332 291 statx Statx [Files] "as stat";
+    333 292 io_pgetevents IoPgetevents [Any [Given(5)], Rate [Given(4)]] "timeout: relative; `SIGSYS` leaves the mask";
+    425 425 io_uring_setup Refuse [Any] "fails with `ENOSYS`: timeouts in a ring cannot be translated";
+    435 435 clone3 Refuse [Any] "fails with `ENOSYS`, so that libcs use `clone`: a flag would drop the handler of `SIGSYS`";
+    441 441 epoll_pwait2 EpollPwait2 [Any [Given(4)], Rate [Given(3)]] "timeout: relative; `SIGSYS` leaves the mask";
+    449 449 futex_waitv FutexWaitv [Any [Given(3), Moved(4)]] "absolute";
+    455 455 futex_wait FutexWait [Any [Given(4), Moved(5)]] "absolute";
 }
 
 /// The ids of the clocks that a namespace can move.
@@ -429,12 +453,12 @@ mod tests {
 
     #[test]
     fn rows_are_ordered_and_known_to_the_image() {
-        assert!(ROWS.is_sorted_by_key(|row| row.number));
-        for row in ROWS {
+        assert!(TABLE.is_sorted_by_key(|row| row.number) || cfg!(not(target_arch = "x86_64")));
+        for row in rows() {
             assert_eq!(action(row.number), Some(row.action), "{}", row.name);
             assert!(!row.rules.is_empty() && !row.note.is_empty(), "{}", row.name);
         }
-        assert_eq!((0..2000).filter(|number| action(*number).is_some()).count(), ROWS.len());
+        assert_eq!((0..2000).filter(|number| action(*number).is_some()).count(), rows().count());
     }
 
     #[test]
@@ -451,7 +475,7 @@ mod tests {
     #[test]
     fn a_wider_reach_catches_no_less() {
         let args = [[0; 6], [1; 6], [7; 6], [u64::MAX; 6], [0, 9, 0, 1, 1, 1], [0, 0x109, 0, 1, 1, 0]];
-        for (row, args) in ROWS.iter().flat_map(|row| args.map(|args| (row, args))) {
+        for (row, args) in rows().flat_map(|row| args.map(|args| (row, args))) {
             if catches(row.number, Reach::LEAST, |arg| args[usize::from(arg)]) {
                 assert!(catches(row.number, Reach::ALL, |arg| args[usize::from(arg)]), "{} {args:?}", row.name);
             }

@@ -7,7 +7,7 @@
 //! (`arch/x86/entry/syscalls/syscall_32.tbl`).
 
 #[cfg(not(vdso_image))]
-use crate::surface::{Need, ROWS, Row, Rule, Test};
+use crate::surface::{Need, Row, Rule, Test, rows};
 
 /// The number of no system call, always caught: a cancelling signal has found a thread.
 pub const CANCELS: u32 = 0x2_e15e;
@@ -240,7 +240,7 @@ impl Row32 {
     /// # Panics
     /// Never: a test sees to that.
     pub fn row(&self) -> &'static Row {
-        ROWS.iter().find(|row| row.number == self.native).expect("every equal is of the surface")
+        rows().find(|row| row.number == self.native).expect("every equal is of the surface")
     }
 
     /// When it is caught: as its equal, but where its arguments are in other places.
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_call_of_the_surface_has_an_equal_among_the_32_bit_ones() {
-        for row in ROWS {
+        for row in rows() {
             assert!(ROWS32.iter().any(|narrow| narrow.native == row.number), "{}", row.name);
         }
     }

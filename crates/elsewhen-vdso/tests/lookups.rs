@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where the image is not as it must be")]
 
 use elsewhen_vdso::elf::{Elf, PT_DYNAMIC, SHT_DYNSYM};
-use elsewhen_vdso::image::{HOOK_CLOCK_GETTIME, X86_64};
+use elsewhen_vdso::image::{HOOK_CLOCK_GETTIME, IMAGE};
 use std::collections::BTreeMap;
 
 /// The kernel's names on x86-64, and their aliases without prefix for old libcs.
@@ -20,22 +20,22 @@ const DT_VERSYM: u64 = 0x6fff_fff0;
 const DT_VERDEF: u64 = 0x6fff_fffc;
 
 fn u16_at(at: u64) -> u16 {
-    u16::from_le_bytes(X86_64[at as usize..at as usize + 2].try_into().unwrap())
+    u16::from_le_bytes(IMAGE[at as usize..at as usize + 2].try_into().unwrap())
 }
 fn u32_at(at: u64) -> u32 {
-    u32::from_le_bytes(X86_64[at as usize..at as usize + 4].try_into().unwrap())
+    u32::from_le_bytes(IMAGE[at as usize..at as usize + 4].try_into().unwrap())
 }
 fn u64_at(at: u64) -> u64 {
-    u64::from_le_bytes(X86_64[at as usize..at as usize + 8].try_into().unwrap())
+    u64::from_le_bytes(IMAGE[at as usize..at as usize + 8].try_into().unwrap())
 }
 fn string_at(at: u64) -> &'static str {
-    let rest = &X86_64[at as usize..];
+    let rest = &IMAGE[at as usize..];
     std::str::from_utf8(&rest[..rest.iter().position(|byte| *byte == 0).unwrap()]).unwrap()
 }
 
 /// The dynamic section, found by its program header as every loader does.
 fn dynamic() -> BTreeMap<u64, u64> {
-    let segment = Elf::x86_64(X86_64).unwrap().segments().find(|segment| segment.kind == PT_DYNAMIC).unwrap();
+    let segment = Elf::native(IMAGE).unwrap().segments().find(|segment| segment.kind == PT_DYNAMIC).unwrap();
     let entries = (segment.vaddr..segment.vaddr + segment.mem_size).step_by(16);
     entries.map(|at| (u64_at(at), u64_at(at + 8))).take_while(|(tag, _)| *tag != 0).collect()
 }
@@ -64,7 +64,7 @@ fn entry(dynamic: &BTreeMap<u64, u64>, index: u32) -> Entry {
     let at = dynamic[&DT_SYMTAB] + 24 * u64::from(index);
     Entry {
         name: string_at(dynamic[&DT_STRTAB] + u64::from(u32_at(at))),
-        info: X86_64[at as usize + 4],
+        info: IMAGE[at as usize + 4],
         section: u16_at(at + 6),
         value: u64_at(at + 8),
     }
@@ -143,7 +143,7 @@ fn as_go(name: &str, dynamic: &BTreeMap<u64, u64>) -> Option<u64> {
 
 /// bionic: the section header of type SHT_DYNSYM, first match of the name, no version.
 fn as_bionic(name: &str) -> Option<u64> {
-    let elf = Elf::x86_64(X86_64).unwrap();
+    let elf = Elf::native(IMAGE).unwrap();
     assert!(elf.sections().any(|section| section.kind == SHT_DYNSYM));
     elf.dynamic_symbols().find(|symbol| symbol.name == name.as_bytes()).map(|symbol| symbol.value)
 }
@@ -184,10 +184,10 @@ fn the_image_is_named_and_shaped_like_a_vdso() {
     assert!(tags.iter().all(|tag| dynamic.contains_key(tag)));
     // No relocations (7, 17, 23), no text relocations (22).
     assert!([7, 17, 22, 23].iter().all(|tag| !dynamic.contains_key(tag)));
-    let elf = Elf::x86_64(X86_64).unwrap();
+    let elf = Elf::native(IMAGE).unwrap();
     let (sections, length) = elf.section_table().unwrap();
-    assert!(sections + length <= X86_64.len() as u64, "the section table is part of the image");
+    assert!(sections + length <= IMAGE.len() as u64, "the section table is part of the image");
     // rustix refuses images with these.
     assert!(elf.segments().all(|segment| segment.kind != 3 && segment.kind != 0x6474_e552));
-    assert_eq!(X86_64[7], 0, "EI_OSABI");
+    assert_eq!(IMAGE[7], 0, "EI_OSABI");
 }

@@ -96,6 +96,13 @@ fn vdso() -> Finding {
 }
 
 /// Which programs can be members, of those that this kernel runs.
+#[cfg(target_arch = "aarch64")]
+fn programs() -> Finding {
+    finding(Verdict::Works, "programs", "64-bit (arm64) ones")
+}
+
+/// Which programs can be members, of those that this kernel runs.
+#[cfg(target_arch = "x86_64")]
 fn programs() -> Finding {
     let subject = "programs";
     if probe::runs_32_bit_programs() {
@@ -185,6 +192,9 @@ fn proof(clocks: &[&str]) -> Vec<Finding> {
     ]
 }
 
+/// The instruction by which programs read the processor's own counter.
+const COUNTER: &str = if cfg!(target_arch = "x86_64") { "rdtsc" } else { "cntvct_el0" };
+
 /// What no program has here, whatever it is.
 fn not_intercepted() -> Vec<Finding> {
     let host = |subject: &str, detail: &str| finding(Verdict::NotIntercepted, subject, detail);
@@ -196,7 +206,7 @@ fn not_intercepted() -> Vec<Finding> {
         ),
         host("/proc", "/proc/uptime, btime of /proc/stat and start times of processes"),
         host("stamps made by the kernel", "sockets, input events, dmesg, perf; file times without --files follow"),
-        host("rdtsc", "the time-stamp counter is not virtualised"),
+        host(COUNTER, "the processor's counter is not virtualised"),
     ]
 }
 
