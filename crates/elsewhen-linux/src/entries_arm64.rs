@@ -76,10 +76,11 @@ pub(crate) fn trampoline(name: &str, displaced: &Displaced, at: u64) -> Result<T
     Ok(Trampoline { code: bytes(&code) })
 }
 
-/// `adr x2, host; movz x16, …; movk x16, …; br x16`: the third argument is the host's function.
+/// `adr x2, host; movz x16, …; movk x16, …; movk x16, …; br x16`: the third argument is the host's function.
 pub(crate) fn thunk(at: u64, host: u64, image: u64) -> Vec<u8> {
-    let (low, high) = ((image & 0xffff) as u32, (image >> 16) as u32);
-    bytes(&[adr(2, at, host), 0xd280_0010 | low << 5, 0xf2a0_0010 | (high & 0xffff) << 5, 0xd61f_0200])
+    let part = |shift: u32| ((image >> shift & 0xffff) as u32) << 5;
+    let loads = [0xd280_0010 | part(0), 0xf2a0_0010 | part(16), 0xf2c0_0010 | part(32)];
+    bytes(&[adr(2, at, host), loads[0], loads[1], loads[2], 0xd61f_0200])
 }
 
 /// What stands at an entry in place of so many bytes: a jump.
@@ -89,8 +90,8 @@ pub(crate) fn jump(entry: u64, length: usize, to: u64) -> Vec<u8> {
     bytes(&code)
 }
 
-// The image is called by the lower half of its address.
-const _: () = assert!(crate::page::IMAGE_ADDRESS + crate::page::image_len() < 1 << 32);
+// The image is called by three quarters of its address.
+const _: () = assert!(crate::page::IMAGE_ADDRESS + crate::page::image_len() < 1 << 48);
 
 fn bytes(code: &[u32]) -> Vec<u8> {
     code.iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -200,7 +201,10 @@ mod tests {
         let words = |code: &[u8]| -> Vec<u32> {
             code.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
         };
-        assert_eq!(words(&thunk(0x1000, 0x1010, 0x10_c380))[1..], [0xd298_7010, 0xf2a0_0210, 0xd61f_0200]);
+        assert_eq!(
+            words(&thunk(0x1000, 0x1010, 0xf_0010_c380))[1..],
+            [0xd298_7010, 0xf2a0_0210, 0xf2c0_01f0, 0xd61f_0200]
+        );
         assert_eq!(words(&jump(0x100, 8, 0x1000)), [BTI_C, 0x1400_03bf]);
     }
 

@@ -341,8 +341,8 @@ impl Assembler {
     }
 }
 
-// The kernel compares the low word of the instruction pointer with these.
-const _: () = assert!(IMAGE_ADDRESS + image_len() < 1 << 32);
+// The kernel compares the two words of the instruction pointer apart.
+const _: () = assert!(IMAGE_ADDRESS >> 32 == (IMAGE_ADDRESS + image_len()) >> 32);
 
 #[cfg(test)]
 mod tests {

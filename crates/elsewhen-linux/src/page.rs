@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// Where the page lies in every member; the image follows it.
 ///
-/// Above `vm.mmap_min_addr`, below the base of every linker's fixed-address programs. The same in every member
+/// On x86 above `vm.mmap_min_addr`, below the base of every linker's fixed-address programs. The same in every member
 /// of every namespace, because what is inherited over `execve(2)` refers to it.
 pub const PAGE_ADDRESS: u64 = IMAGE_ADDRESS - PAGE_SIZE as u64;
 
@@ -29,7 +29,13 @@ pub const PAGE_ADDRESS: u64 = IMAGE_ADDRESS - PAGE_SIZE as u64;
 pub const STATE_ADDRESS: u64 = PAGE_ADDRESS - STATE_SIZE as u64;
 
 /// Where the image lies in every member.
+#[cfg(target_arch = "x86_64")]
 pub const IMAGE_ADDRESS: u64 = 0x10_0000;
+
+/// Where the image lies in every member: programs of Go begin at 0x10000 on arm64, others of a fixed address soon behind that,
+/// with a heap that grows upwards; from 64 GiB on lies what AddressSanitizer needs.
+#[cfg(target_arch = "aarch64")]
+pub const IMAGE_ADDRESS: u64 = 0xf_0000_0000;
 
 /// Bytes that the mapped image takes: whole pages.
 pub const fn image_len() -> u64 {

@@ -12,7 +12,7 @@ use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
 #[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::native;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 
 /// The processes that are members of a page.
 #[derive(Debug)]
@@ -72,16 +72,20 @@ pub fn with_page() -> impl Iterator<Item = (u32, String, u64)> {
     ids.filter_map(|pid| page_of(pid).map(|(device, inode)| (pid, device, inode)))
 }
 
-/// The device and the inode of the page that a process maps. The mapping is among the first, lying as low as it does.
+/// The device and the inode of the page that a process maps. No more of its mappings are looked at than lie below, which on
+/// x86 are hardly any.
 pub fn page_of(pid: u32) -> Option<(String, u64)> {
-    let mut head = [0; 1024];
-    let length = fs::File::open(format!("/proc/{pid}/maps")).ok()?.read(&mut head).ok()?;
-    let head = String::from_utf8_lossy(&head[..length]);
-    head.lines().find_map(|line| {
-        let mapping = Mapping::parse(line)?;
-        // A page that changes nothing is no file.
-        (mapping.start == PAGE_ADDRESS && mapping.inode != 0).then(|| (mapping.device.to_owned(), mapping.inode))
-    })
+    let maps = fs::File::open(format!("/proc/{pid}/maps")).ok()?;
+    for line in BufReader::with_capacity(1024, maps).lines() {
+        let line = line.ok()?;
+        let mapping = Mapping::parse(&line)?;
+        if mapping.start >= PAGE_ADDRESS {
+            // A page that changes nothing is no file.
+            let found = mapping.start == PAGE_ADDRESS && mapping.inode != 0;
+            return found.then(|| (mapping.device.to_owned(), mapping.inode));
+        }
+    }
+    None
 }
 
 fn wake_threads(pid: u32, current: u32) -> usize {
