@@ -8,6 +8,13 @@ stop() {
   poweroff -f
 }
 
+# Lays a file system in memory over a folder, elsewhere.
+lay() {
+  layers=$((layers + 1))
+  mkdir -p "/memory/$layers/upper" "/memory/$layers/work" "$2" &&
+    mount -t overlay -o "lowerdir=$1,upperdir=/memory/$layers/upper,workdir=/memory/$layers/work" overlay "$2"
+}
+
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -20,9 +27,12 @@ for module in /modules/*; do
 done
 
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose,access=any host /host &&
-  mount -t tmpfs -o size=75% tmpfs /memory && mkdir /memory/upper /memory/work &&
-  mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work overlay /root ||
+  mount -t tmpfs -o size=75% tmpfs /memory &&
+  lay @ROOT@ /root ||
   stop "the host's files cannot be reached"
+for folder in @SHARED@; do
+  lay "/host$folder" "/root$folder" || stop "$folder cannot be reached"
+done
 
 mount -t proc proc /root/proc
 mount -t sysfs sysfs /root/sys

@@ -1,5 +1,6 @@
 //! Kernels of Debian: which one, from where, and which of its modules a machine needs.
 
+use crate::apt::Apt;
 use crate::tools;
 use elsewhen_image::elf::Elf;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The kernel that was asked for: a series, of which the newest is taken that apt knows, or a package's file.
-    pub(crate) fn get(asked: &str, cache: &Path) -> Result<Self, String> {
+    pub(crate) fn get(asked: &str, apt: &Apt, cache: &Path) -> Result<Self, String> {
         if asked.ends_with(".deb") {
             let package = Path::new(asked).canonicalize().map_err(|error| format!("read {asked}: {error}"))?;
             let name = package.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -29,15 +30,12 @@ impl Kernel {
         }
         let name = newest(
             asked,
-            &tools::output(tools::find("apt-cache", "apt")?.args(["search", "--names-only", "^linux-image-"]))?,
+            apt.architecture(),
+            &tools::output(apt.command("apt-cache")?.args(["search", "--names-only", "^linux-image-"]))?,
         )
-        .ok_or_else(|| format!("apt knows no kernel {asked} for amd64; apt-get update may help"))?;
+        .ok_or_else(|| format!("apt knows no kernel {asked} for {}; apt-get update may help", apt.architecture()))?;
         Self::unpacked(&cache.join(&name), |folder| {
-            tools::run(
-                tools::find("apt-get", "apt")?
-                    .args(["download", "--quiet=2", "--option=APT::Sandbox::User=root", &name])
-                    .current_dir(folder),
-            )?;
+            tools::run(apt.command("apt-get")?.args(["download", "--quiet=2", &name]).current_dir(folder))?;
             only(folder, |name| name.ends_with(".deb"))
         })
     }
@@ -64,7 +62,7 @@ impl Kernel {
     }
 
     /// The modules that a machine needs, as they are to be loaded, one after the other.
-    pub(crate) fn modules(&self) -> Result<Vec<Vec<u8>>, String> {
+    pub(crate) fn modules(&self, machine: u16) -> Result<Vec<Vec<u8>>, String> {
         let mut paths = HashMap::new();
         find_modules(&self.modules.join("kernel"), &mut paths)
             .map_err(|error| format!("look for modules in {}: {error}", self.modules.display()))?;
@@ -74,7 +72,7 @@ impl Kernel {
         let (mut seen, mut loaded) = (Vec::new(), Vec::new());
         for name in NEEDED {
             if !builtin.iter().any(|known| known == name) {
-                load(name, &paths, &mut seen, &mut loaded)?;
+                load(name, machine, &paths, &mut seen, &mut loaded)?;
             }
         }
         Ok(loaded)
@@ -94,6 +92,7 @@ impl Drop for Unfinished {
 /// Appends a module behind those that it depends on. The package has no `modules.dep`: that is made where it is installed.
 fn load(
     name: &str,
+    machine: u16,
     paths: &HashMap<String, PathBuf>,
     seen: &mut Vec<String>,
     loaded: &mut Vec<Vec<u8>>,
@@ -107,16 +106,16 @@ fn load(
         Some("xz") => tools::bytes(tools::find("xz", "xz-utils")?.arg("-dc").arg(path))?,
         _ => fs::read(path).map_err(|error| format!("read {}: {error}", path.display()))?,
     };
-    for needed in dependencies(&module).ok_or_else(|| format!("{} is no module", path.display()))? {
-        load(&needed, paths, seen, loaded)?;
+    for needed in dependencies(&module, machine).ok_or_else(|| format!("{} is no module", path.display()))? {
+        load(&needed, machine, paths, seen, loaded)?;
     }
     loaded.push(module);
     Ok(())
 }
 
 /// What `modinfo -F depends` tells of a module.
-fn dependencies(module: &[u8]) -> Option<Vec<String>> {
-    let elf = Elf::x86_64(module)?;
+fn dependencies(module: &[u8], machine: u16) -> Option<Vec<String>> {
+    let elf = Elf::of_64_bit(module, machine)?;
     let section = elf.sections().find(|&section| elf.section_name(section) == Some(b".modinfo"))?;
     let entries = elf.slice(section.offset, section.size)?.split(|&byte| byte == 0);
     let depends = entries.filter_map(|entry| entry.strip_prefix(b"depends=")).next()?;
@@ -145,12 +144,13 @@ fn module_name(path: &Path) -> String {
 }
 
 /// The newest signed kernel of a series, of those that `apt-cache search` lists, for ordinary machines.
-fn newest(series: &str, listed: &str) -> Option<String> {
+fn newest(series: &str, architecture: &str, listed: &str) -> Option<String> {
     let names = listed.lines().filter(|line| line.contains("(signed)")).filter_map(|line| line.split(' ').next());
     let kernels = names.filter_map(|name| {
-        let version = name.strip_prefix("linux-image-")?.strip_suffix("-amd64")?;
+        let version = name.strip_prefix("linux-image-")?.strip_suffix(architecture)?.strip_suffix('-')?;
         let rest = version.strip_prefix(series)?.strip_prefix('.')?;
-        let special = ["-rt", "-cloud", "-dbg", "-unsigned"].iter().any(|flavour| rest.contains(flavour));
+        let special =
+            ["-rt", "-cloud", "-dbg", "-unsigned", "-16k", "-64k"].iter().any(|flavour| rest.contains(flavour));
         let numbers: Vec<u64> =
             rest.split(|sign: char| !sign.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect();
         (!special).then_some((numbers, name))
@@ -185,11 +185,14 @@ mod tests {
             linux-image-6.1.0-54-amd64-unsigned - Linux 6.1 for 64-bit PCs\n\
             linux-image-6.12-amd64 - Linux for 64-bit PCs (meta-package)\n\
             linux-image-6.12.99+deb12-amd64 - Linux 6.12 for 64-bit PCs (signed)\n\
-            linux-image-6.12.117+deb12-amd64 - Linux 6.12 for 64-bit PCs (signed)\n";
-        assert_eq!(newest("6.1", listed).as_deref(), Some("linux-image-6.1.0-50-amd64"));
-        assert_eq!(newest("6.12", listed).as_deref(), Some("linux-image-6.12.117+deb12-amd64"));
-        assert_eq!(newest("6", listed).as_deref(), Some("linux-image-6.12.117+deb12-amd64"));
-        assert_eq!(newest("5.10", listed), None);
+            linux-image-6.12.117+deb12-amd64 - Linux 6.12 for 64-bit PCs (signed)\n\
+            linux-image-6.12.118+deb12-arm64 - Linux 6.12 for 64-bit ARMv8 machines (signed)\n\
+            linux-image-6.12.119+deb12-arm64-16k - Linux 6.12 for 64-bit ARMv8 machines with 16k pages (signed)\n";
+        assert_eq!(newest("6.12", "arm64", listed).as_deref(), Some("linux-image-6.12.118+deb12-arm64"));
+        assert_eq!(newest("6.1", "amd64", listed).as_deref(), Some("linux-image-6.1.0-50-amd64"));
+        assert_eq!(newest("6.12", "amd64", listed).as_deref(), Some("linux-image-6.12.117+deb12-amd64"));
+        assert_eq!(newest("6", "amd64", listed).as_deref(), Some("linux-image-6.12.117+deb12-amd64"));
+        assert_eq!(newest("5.10", "amd64", listed), None);
     }
 
     #[test]

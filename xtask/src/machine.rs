@@ -1,5 +1,6 @@
 //! One run of QEMU: output streamed, time bounded, nothing left behind.
 
+use crate::arch::Platform;
 use crate::tools;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
@@ -19,13 +20,13 @@ pub(crate) const STATUS: &str = "xtask-vm: status ";
 /// How long a machine may take to switch itself off.
 const SWITCHING_OFF: Duration = Duration::from_secs(10);
 
-/// The kernel's own arguments: the first serial line, an end where it fails, the clock source that the vDSO reads, no wait for
-/// random numbers, and programs of the x32 interface, which Debian's kernels leave out otherwise.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet tsc=reliable random.trust_cpu=on syscall.x32=y";
+/// The kernel's own arguments on every machine: an end where it fails, and few words.
+const KERNEL_ARGUMENTS: &str = "panic=-1 quiet";
 
 /// A machine that can be started.
 pub(crate) struct Machine {
     pub(crate) qemu: PathBuf,
+    pub(crate) platform: Platform,
     pub(crate) kernel: PathBuf,
     pub(crate) memory: u32,
     pub(crate) cpus: u32,
@@ -74,10 +75,10 @@ impl Machine {
         // QEMU dies with this process, however that comes to its end.
         let mut command = tools::find("setpriv", "util-linux")?;
         command.args(["--pdeathsig", "KILL", "--"]).arg(&self.qemu);
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-accel", "tcg,thread=multi"]).args(self.platform.machine);
         command.arg("-smp").arg(self.cpus.to_string()).arg("-m").arg(self.memory.to_string());
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()));
-        command.args(["-append", KERNEL_ARGUMENTS, "-no-reboot"]);
+        command.arg("-append").arg(format!("{KERNEL_ARGUMENTS} {}", self.platform.kernel_arguments)).arg("-no-reboot");
         command.args(["-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         command.args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]);
         command.stdout(Stdio::piped());

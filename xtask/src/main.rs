@@ -2,13 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod apt;
+mod arch;
 mod initramfs;
 mod kernel;
 mod machine;
 mod tools;
+mod userland;
 mod vm;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::arch::Arch;
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,8 +36,10 @@ enum Task {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  cargo xtask vm --kernel 6.1 guests::\n  \
     cargo xtask vm --kernel 6.12 waits:: -- --skip mixed\n  \
-    cargo xtask vm --kernel 6.1 --command 'uname -r; target/debug/elsewhen doctor'\n\n\
+    cargo xtask vm --kernel 6.1 --command 'uname -r; target/debug/elsewhen doctor'\n  \
+    cargo xtask vm --arch arm64 --kernel 6.1 guests::\n\n\
     The machine sees the host's files as they are, at their paths; what it writes goes with it. It has no network.\n\
+    A machine of another architecture sees the workspace and its builds at their paths, and else programs of Debian.\n\
     Exit status: that of the tests or of the command; 125 where the machine did not come so far, or not to an end in time.")]
 struct Vm {
     /// A series, of which apt's newest kernel is taken, or the file of a kernel's package
@@ -67,17 +73,6 @@ struct Vm {
     /// Further arguments for the tests, as behind the -- of cargo test
     #[arg(last = true, value_name = "OPTION")]
     options: Vec<OsString>,
-}
-
-/// Architectures of machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Arch {
-    /// x86-64.
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 64-bit Arm.
-    #[value(hide = true)]
-    Arm64,
 }
 
 fn main() -> ExitCode {

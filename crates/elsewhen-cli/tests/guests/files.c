@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interfaces.h"
+
 static void show(const char *call, long sec, long nsec, long modified_sec, long modified_nsec)
 {
     printf("%s %ld%09ld %ld%09ld\n", call, sec, nsec, modified_sec, modified_nsec);

@@ -1,4 +1,5 @@
-/* Raw system calls of a 32-bit program: those with the times that its C library has, of 32 or of 64 bits. */
+/* Raw system calls of a 32-bit program: those with the times that its C library has, of 32 or of 64 bits. And what other
+ * machines do not have. */
 #pragma once
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -33,4 +34,19 @@ struct wide {
 #undef SYS_io_pgetevents
 #define SYS_io_pgetevents 416
 #endif
+#endif
+
+#ifdef __aarch64__
+/* Calls for which there are others on arm64: as any number that no call has, they fail with ENOSYS. */
+#define NO_SUCH_CALL 0x3ffff
+#define SYS_alarm NO_SUCH_CALL
+#define SYS_epoll_wait NO_SUCH_CALL
+#define SYS_futimesat NO_SUCH_CALL
+#define SYS_lstat NO_SUCH_CALL
+#define SYS_poll NO_SUCH_CALL
+#define SYS_select NO_SUCH_CALL
+#define SYS_stat NO_SUCH_CALL
+#define SYS_time NO_SUCH_CALL
+#define SYS_utime NO_SUCH_CALL
+#define SYS_utimes NO_SUCH_CALL
 #endif

@@ -10,8 +10,14 @@
 
 static long raw(long number, long first, void *second)
 {
+#ifdef __aarch64__
+    register long result __asm__("x0") = first, call __asm__("x8") = number;
+    register void *argument __asm__("x1") = second;
+    __asm__ volatile("svc 0" : "+r"(result) : "r"(call), "r"(argument) : "memory");
+#else
     long result;
     __asm__ volatile("syscall" : "=a"(result) : "0"(number), "D"(first), "S"(second) : "rcx", "r11", "memory");
+#endif
     return result;
 }
 

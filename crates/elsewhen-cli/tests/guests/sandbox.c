@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interfaces.h"
+
 /* As in linux/seccomp.h, linux/filter.h and linux/futex.h, which not every compiler finds. */
 struct instruction {
     uint16_t code;
@@ -33,7 +35,11 @@ enum { LOAD = 0x20, JUMP_EQUAL = 0x15, RETURN = 0x06 };
 #define ERROR(number) (0x00050000u | (number))
 #define TRAP(data) (0x00030000u | (data))
 #define KILL_PROCESS 0x80000000u
-#define ARCH_X86_64 0xc000003eu
+#ifdef __aarch64__
+#define ARCH_NATIVE 0xc00000b7u
+#else
+#define ARCH_NATIVE 0xc000003eu
+#endif
 enum { SET_MODE_FILTER = 1, FLAG_TSYNC = 1 };
 enum { FUTEX_WAIT_BITSET = 9, FUTEX_CLOCK_REALTIME = 256 };
 
@@ -68,7 +74,7 @@ static void confine(const int *allowed, int count, uint32_t otherwise)
     static struct instruction code[256];
     int length = 0;
     code[length++] = (struct instruction) { LOAD, 0, 0, 4 };
-    code[length++] = (struct instruction) { JUMP_EQUAL, 1, 0, ARCH_X86_64 };
+    code[length++] = (struct instruction) { JUMP_EQUAL, 1, 0, ARCH_NATIVE };
     code[length++] = (struct instruction) { RETURN, 0, 0, KILL_PROCESS };
     code[length++] = (struct instruction) { LOAD, 0, 0, 0 };
     for (int each = 0; each < count; each++) {
@@ -226,6 +232,21 @@ static void denied(void)
     say("rt_sigpending %ld", outcome(syscall(SYS_rt_sigpending, &set, 8)));
 }
 
+/* Where a system call leaves and takes what. */
+#ifdef __aarch64__
+#define CALL_INSTRUCTION "\x01\x00\x00\xd4"
+#define PC(context) (context)->pc
+#define RESULT(context) (context)->regs[0]
+#define FIRST(context) (context)->regs[0]
+#define LAST(context) (context)->regs[5]
+#else
+#define CALL_INSTRUCTION "\x0f\x05"
+#define PC(context) (context)->gregs[REG_RIP]
+#define RESULT(context) (context)->gregs[REG_RAX]
+#define FIRST(context) (context)->gregs[REG_RDI]
+#define LAST(context) (context)->gregs[REG_R9]
+#endif
+
 /* Emulates calls in a handler of SIGSYS, and checks what the kernel tells it. */
 enum { DATA = 0x123 };
 static volatile struct {
@@ -234,24 +255,25 @@ static volatile struct {
 
 static void emulates(int signal, siginfo_t *info, void *context)
 {
-    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
-    /* The last instruction was a `syscall`, of two bytes, which is where the thread stands behind. */
+    mcontext_t *registers = &((ucontext_t *)context)->uc_mcontext;
+    /* The last instruction was a `syscall` or `svc`, which is where the thread stands behind. */
     const unsigned char *address = info->si_call_addr;
+    size_t length = sizeof CALL_INSTRUCTION - 1;
     (void)signal;
     trapped.traps++;
     trapped.number = info->si_syscall;
     trapped.errno_ = info->si_errno;
-    trapped.arch = info->si_arch == ARCH_X86_64;
+    trapped.arch = info->si_arch == ARCH_NATIVE;
     trapped.code = info->si_code;
-    trapped.right_address = address == (unsigned char *)registers[REG_RIP] && address[-2] == 0x0f && address[-1] == 5;
+    trapped.right_address = address == (unsigned char *)PC(registers) && memcmp(address - length, CALL_INSTRUCTION, length) == 0;
     struct timespec time;
     trapped.in_handler = syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &time) == 0;
     if (info->si_syscall == SYS_getppid)
-        registers[REG_RAX] = 4711;
+        RESULT(registers) = 4711;
     else if (info->si_syscall == SYS_getuid)
-        registers[REG_RAX] = registers[REG_RDI] + registers[REG_R9];
+        RESULT(registers) = FIRST(registers) + LAST(registers);
     else
-        registers[REG_RAX] = -EDOM;
+        RESULT(registers) = -EDOM;
 }
 
 static void say_trapped(const char *what, long result)

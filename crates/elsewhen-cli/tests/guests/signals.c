@@ -139,6 +139,12 @@ static long futex_until(int clock, long long ns)
     return syscall(SYS_futex, &word, flags, 0, &time, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
+#ifdef NO_SUCH_CALL
+#define SYSCALL_TIME(seconds) time(seconds)
+#else
+#define SYSCALL_TIME(seconds) syscall(SYS_time, seconds)
+#endif
+
 /* Every kind of call that is caught, once; says what is wrong with them. */
 static const char *time_calls(void)
 {
@@ -155,7 +161,7 @@ static const char *time_calls(void)
     struct timeval micro;
     long seconds;
     long long realtime = now_of(CLOCK_REALTIME);
-    if (syscall(SYS_gettimeofday, &micro, NULL) != 0 || syscall(SYS_time, &seconds) != seconds)
+    if (syscall(SYS_gettimeofday, &micro, NULL) != 0 || SYSCALL_TIME(&seconds) != seconds)
         return "gettimeofday or time fails";
     if (micro.tv_sec < realtime / SECOND || micro.tv_sec > realtime / SECOND + 60 || seconds < realtime / SECOND - 1
         || seconds > realtime / SECOND + 60)

@@ -52,12 +52,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef __x86_64__
-#error "the system calls are those of x86-64"
+#include "interfaces.h"
+
+#if !defined __x86_64__ && !defined __aarch64__
+#error "the system calls are those of x86-64 and arm64"
 #endif
 
 /* Newer than some headers. */
-enum { NR_io_pgetevents = 333, NR_epoll_pwait2 = 441, NR_futex_waitv = 449, NR_futex_wait = 455 };
+enum { NR_io_pgetevents = SYS_write == 1 ? 333 : 292, NR_epoll_pwait2 = 441, NR_futex_waitv = 449, NR_futex_wait = 455 };
 /* As in linux/futex.h, linux/time.h, linux/timex.h, asm/socket.h and linux/personality.h, which musl has not. */
 enum {
     WAIT = 0, WAKE = 1, REQUEUE = 3, CMP_REQUEUE = 4, WAKE_OP = 5, LOCK_PI = 6, UNLOCK_PI = 7, TRYLOCK_PI = 8,
@@ -84,6 +86,15 @@ enum { AGAIN = 75, ATTEMPTS = 5 };
 /* The length of a tick of the slowest kernel: some timeouts are counted in these, from the middle of one. */
 #define TICK (10 * MS)
 
+#ifdef __aarch64__
+static long call6(long number, const long *a)
+{
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a[0], x1 __asm__("x1") = a[1], x2 __asm__("x2") = a[2],
+                  x3 __asm__("x3") = a[3], x4 __asm__("x4") = a[4], x5 __asm__("x5") = a[5];
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+#else
 static long call6(long number, const long *a)
 {
     register long r10 __asm__("r10") = a[3], r8 __asm__("r8") = a[4], r9 __asm__("r9") = a[5];
@@ -94,6 +105,7 @@ static long call6(long number, const long *a)
                      : "rcx", "r11", "memory");
     return result;
 }
+#endif
 
 /* What the kernel has as an int is in the low half of a register; a case can have something in the other half. */
 static long dirt;
@@ -107,9 +119,15 @@ static uint64_t khz;
 
 static uint64_t stamp(void)
 {
+#ifdef __aarch64__
+    uint64_t ticks;
+    __asm__ volatile("dsb ish; isb; mrs %0, cntvct_el0; isb" : "=r"(ticks)::"memory");
+    return ticks;
+#else
     uint32_t low, high;
     __asm__ volatile("mfence; lfence; rdtsc; lfence" : "=a"(low), "=d"(high)::"memory");
     return (uint64_t)high << 32 | low;
+#endif
 }
 
 static long long host_ns(uint64_t ticks)

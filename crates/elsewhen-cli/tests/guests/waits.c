@@ -45,7 +45,7 @@
 #define SYS_futex_wait 455
 #endif
 #ifndef SYS_io_pgetevents
-#define SYS_io_pgetevents 333
+#define SYS_io_pgetevents (sizeof(void *) == 8 && SYS_write == 1 ? 333 : 292)
 #endif
 
 // From linux/futex.h and linux/aio_abi.h, which not every C library comes with.
@@ -469,6 +469,7 @@ static int64_t way_select(int64_t ns) {
     return ns;
 }
 
+#ifndef NO_SUCH_CALL
 static int64_t way_syscall_select(int64_t ns) {
     struct timeval time = timeval_of(ns);
     // Of any program, as wide as a pointer.
@@ -480,6 +481,7 @@ static int64_t way_syscall_select(int64_t ns) {
     MUST(t.sec == 0 && t.usec == 0);
     return ns;
 }
+#endif
 
 static int64_t way_pselect_mask(int64_t ns) {
     struct timespec t = timespec_of(ns);
@@ -847,7 +849,9 @@ static const struct {
     {"ppoll", way_ppoll},
     {"ppoll-mask", way_ppoll_mask},
     {"select", way_select},
+#ifndef NO_SUCH_CALL
     {"syscall-select", way_syscall_select},
+#endif
     {"pselect-mask", way_pselect_mask},
     {"epoll_wait", way_epoll_wait},
     {"epoll_pwait-mask", way_epoll_pwait_mask},
