@@ -1,8 +1,8 @@
 //! Running processes that enter a namespace, leave it, and notice nothing but the time.
 
 use crate::harness::{
-    self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, guest, guest_as, has, run, skip,
-    start, until,
+    self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, cli, guest, guest_as, has, run,
+    skip, start, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -12,13 +12,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// The command, with a folder of named namespaces of its own.
-pub(crate) fn cli(folder: &Folder, arguments: &[&str]) -> Command {
-    let mut command = Command::new(ELSEWHEN);
-    command.args(arguments).env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
-    command
-}
 
 fn id(guest: &Started) -> String {
     guest.id().as_raw_nonzero().to_string()

@@ -290,9 +290,10 @@ fn check_go(test: &str, architecture: &str) {
 
 #[test]
 fn go_programs_are_in_time() {
-    check_go("go_programs_are_in_time", "amd64");
+    check_go("go_programs_are_in_time", GO);
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn go_programs_of_32_bits_are_in_time() {
     check_go("go_programs_of_32_bits_are_in_time", "386");

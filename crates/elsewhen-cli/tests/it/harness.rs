@@ -24,6 +24,9 @@ pub(crate) const HOUR: i128 = 3600 * SECOND;
 /// Nanoseconds in a day.
 pub(crate) const DAY: i128 = 24 * HOUR;
 
+/// Go's name of this machine's architecture.
+pub(crate) const GO: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+
 /// The command under test.
 pub(crate) const ELSEWHEN: &str = env!("CARGO_BIN_EXE_elsewhen");
 
@@ -36,6 +39,13 @@ pub(crate) fn skip(test: &str, reason: &str) {
 pub(crate) fn elsewhen(flags: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(ELSEWHEN);
     command.args(["run", "--quiet"]).args(flags).arg("--").arg(program);
+    command
+}
+
+/// The command, with a folder of named namespaces of its own.
+pub(crate) fn cli(folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = Command::new(ELSEWHEN);
+    command.args(arguments).env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
     command
 }
 

@@ -5,10 +5,17 @@
 //! skipped, and says so on standard error.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "what tests of running processes need"))]
 
+#[cfg(target_arch = "x86_64")]
 mod attach;
+#[cfg(target_arch = "aarch64")]
+mod attach_refused;
+#[cfg(target_arch = "x86_64")]
 mod attach_servers;
+#[cfg(target_arch = "x86_64")]
 mod attach_waits;
+#[cfg(target_arch = "x86_64")]
 mod calls32;
 mod changes;
 mod children;

@@ -1,8 +1,7 @@
 //! Namespaces with names: found, changed, listed, waited for, removed; and namespaces in namespaces.
 
-use crate::attach::cli;
 use crate::harness::{
-    self, Asked, DAY, ELSEWHEN, Folder, HOUR, Host, Outcome, SECOND, Shift, guest, run, skip, start, until,
+    self, Asked, DAY, ELSEWHEN, Folder, HOUR, Host, Outcome, SECOND, Shift, cli, guest, run, skip, start, until,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;

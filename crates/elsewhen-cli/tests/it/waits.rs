@@ -382,9 +382,10 @@ fn waits_of_cpp_programs_follow_the_clocks() {
 
 #[test]
 fn waits_of_go_programs_follow_the_clocks() {
-    check("waits_of_go_programs_follow_the_clocks", go("amd64"));
+    check("waits_of_go_programs_follow_the_clocks", go(GO));
 }
 
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn waits_of_go_programs_of_32_bits_follow_the_clocks() {
     check("waits_of_go_programs_of_32_bits_follow_the_clocks", go("386"));
@@ -466,8 +467,7 @@ fn waits_of_tools_follow_the_clocks() {
 #[ignore = "tests guests, not elsewhen"]
 fn waits_are_as_long_natively() {
     let bits32 = [Build::Bits32, Build::Bits32Time64].map(c);
-    let guests =
-        [c(Build::Static), c(Build::MuslStatic), cpp(), go("amd64"), rust(), tokio(), java(), node(), python()];
+    let guests = [c(Build::Static), c(Build::MuslStatic), cpp(), go(GO), rust(), tokio(), java(), node(), python()];
     let guests: Vec<Guest> = guests.into_iter().chain(bits32).chain([c(Build::Dynamic)]).map(Result::unwrap).collect();
     let guests =
         guests.iter().map(|guest| Box::new(|| check_places(guest, &Place::natively(), 3)) as Box<dyn FnOnce() + Send>);
