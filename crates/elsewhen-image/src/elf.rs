@@ -131,6 +131,11 @@ impl<'a> Elf<'a> {
         Self::of(bytes, CLASS_32, EM_386)
     }
 
+    /// Wraps the bytes of a file; `None` where they are not an x32 ELF file: of x86-64, with addresses of 32 bits.
+    pub fn x32(bytes: &'a [u8]) -> Option<Self> {
+        Self::of(bytes, CLASS_32, EM_X86_64)
+    }
+
     /// Wraps the bytes of a file; `None` where they are not a 64-bit ELF file of that machine.
     pub fn of_64_bit(bytes: &'a [u8], machine: u16) -> Option<Self> {
         Self::of(bytes, CLASS_64, machine)

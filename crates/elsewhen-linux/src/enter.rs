@@ -10,9 +10,11 @@
 
 use crate::error::{Error, Result};
 use crate::page::image_file;
+#[cfg(target_arch = "x86_64")]
+use crate::redirect::{Found, Known};
 use crate::redirect::{HostVdso, Patch, Terms};
 #[cfg(target_arch = "x86_64")]
-use crate::redirect32::{Found, Known, Patch32};
+use crate::redirect32::Patch32;
 #[cfg(target_arch = "x86_64")]
 use crate::remote::Abi;
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
@@ -60,7 +62,9 @@ pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
 pub struct Entrance {
     patch: Patch,
     #[cfg(target_arch = "x86_64")]
-    patch_32: Known,
+    patch_32: Known<Patch32>,
+    #[cfg(target_arch = "x86_64")]
+    patch_x32: Known<Patch>,
     image: File,
     #[cfg(target_arch = "x86_64")]
     sites: Sites,
@@ -73,9 +77,17 @@ pub struct Entrance {
 struct Starting {
     /// Its first instruction.
     resume_at: RemoteAddr,
-    /// What has been written into its vDSO, of a 32-bit program.
+    /// What has been written into its vDSO, of a program of another kind than this one.
     #[cfg(target_arch = "x86_64")]
-    patch_32: Option<Arc<Patch32>>,
+    other: Option<Other>,
+}
+
+/// What is written into the vDSO of a program of another kind than this one.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug)]
+enum Other {
+    I386(Arc<Patch32>),
+    X32(Arc<Patch>),
 }
 
 /// What a starting program becomes a member of.
@@ -107,6 +119,8 @@ impl Entrance {
             patch,
             #[cfg(target_arch = "x86_64")]
             patch_32: Known::default(),
+            #[cfg(target_arch = "x86_64")]
+            patch_x32: Known::default(),
             image: image_file()?,
             #[cfg(target_arch = "x86_64")]
             sites: Sites::default(),
@@ -178,7 +192,13 @@ impl Entrance {
             (Abi::I386, Call::SetThreadArea) => return self.catch_32(listener, notification, &memory, vdso, into),
             // What a program does through the interface that is not its own says nothing of how far it is.
             (Abi::I386, _) | (_, Call::SetThreadArea) => return Ok(Answer::Resume),
-            _ => {}
+            (Abi::X32, _) => {
+                return match self.patch_x32.look(&memory, vdso)? {
+                    Found::Original(patch) => self.catch_64(listener, notification, &memory, (&patch, vdso), into),
+                    Found::Applied => Ok(Answer::Resume),
+                };
+            }
+            (Abi::Native, _) => {}
         }
         if self.patch.is_applied(&memory, vdso) {
             // Entered at its first instruction, its C library is there now; or it sets its FS base once more.
@@ -189,29 +209,44 @@ impl Entrance {
             }
             return Ok(Answer::Resume);
         }
+        let answer = self.catch_64(listener, notification, &memory, (&self.patch, vdso), into)?;
+        if matches!(answer, Answer::Succeed) {
+            let (rest, room) = self.patch.rest(vdso);
+            self.sites.redirect(&memory, rest, room)?;
+        }
+        Ok(answer)
+    }
+
+    /// A program of 64-bit code sets up thread-local storage, which has a vDSO there that a patch is for.
+    #[cfg(target_arch = "x86_64")]
+    fn catch_64(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+        memory: &RemoteMemory,
+        (patch, vdso): (&Patch, RemoteAddr),
+        into: Into<'_>,
+    ) -> Result<Answer> {
+        let tid = notification.tid;
         if threads(tid) > 1 {
             return Err(Error::refused(format!("process {} has several threads already", tid.0)));
         }
         let resume_at = RemoteAddr(notification.return_address);
         let mut displaced = [0; FAR_JUMP_LEN];
         memory.read(resume_at, &mut displaced)?;
-        self.patch.prepare(&memory, vdso)?;
+        patch.prepare(memory, vdso)?;
         let Some((page_fd, image_fd)) = self.descriptors(listener, notification, into.page)? else {
             return Ok(Answer::Resume);
         };
         let Some(memory_fd) = listener.give(notification, memory.as_fd())? else { return Ok(Answer::Resume) };
-        let caught = Some(Caught { memory_fd, displaced });
-        self.place(
-            &memory,
-            vdso,
-            Parameters { page_fd, image_fd, resume_at, boot: self.patch.boot(vdso, &into.terms), caught },
-        )?;
+        let boot = patch.boot(vdso, &into.terms);
+        let parameters =
+            Parameters { page_fd, image_fd, resume_at, boot, caught: Some(Caught { memory_fd, displaced }) };
+        place(memory, patch.stub(vdso), parameters)?;
         if into.terms.belongs != BELONGS_TO_HOST {
-            self.patch.redirect(&memory, vdso)?;
+            patch.redirect(memory, vdso)?;
         }
-        let (rest, room) = self.patch.rest(vdso);
-        self.sites.redirect(&memory, rest, room)?;
-        memory.write(resume_at, &stub::far_jump(self.patch.stub(vdso).plus(stub::at_map())))?;
+        memory.write(resume_at, &stub::far_jump(patch.stub(vdso).plus(stub::at_map())))?;
         Ok(Answer::Succeed)
     }
 
@@ -267,31 +302,29 @@ impl Entrance {
         };
         let resume_at = starting.resume_at;
         #[cfg(target_arch = "x86_64")]
-        if let Some(patch) = starting.patch_32 {
-            let boot = patch.boot(vdso, &into.terms);
-            let parameters = Parameters { page_fd, image_fd, resume_at, boot, caught: None };
-            let stub = patch.stub(vdso);
-            memory.write(stub.plus(stub::at_parameters()), &parameters.to_bytes_32(stub))?;
-            return Ok(Answer::Succeed);
-        }
-        self.place(
-            &memory,
-            vdso,
-            Parameters {
-                page_fd,
-                image_fd,
-                resume_at,
-                boot: self.patch.boot(vdso, &into.terms),
-                #[cfg(target_arch = "x86_64")]
-                caught: None,
-            },
-        )?;
+        let patch = match &starting.other {
+            Some(Other::I386(patch)) => {
+                let boot = patch.boot(vdso, &into.terms);
+                let parameters = Parameters { page_fd, image_fd, resume_at, boot, caught: None };
+                let stub = patch.stub(vdso);
+                memory.write(stub.plus(stub::at_parameters()), &parameters.to_bytes_32(stub))?;
+                return Ok(Answer::Succeed);
+            }
+            Some(Other::X32(patch)) => patch,
+            None => &self.patch,
+        };
+        #[cfg(target_arch = "aarch64")]
+        let patch = &self.patch;
+        let parameters = Parameters {
+            page_fd,
+            image_fd,
+            resume_at,
+            boot: patch.boot(vdso, &into.terms),
+            #[cfg(target_arch = "x86_64")]
+            caught: None,
+        };
+        place(&memory, patch.stub(vdso), parameters)?;
         Ok(Answer::Succeed)
-    }
-
-    /// Writes the stub's parameters.
-    fn place(&self, memory: &RemoteMemory, vdso: RemoteAddr, parameters: Parameters) -> Result<()> {
-        memory.write(self.patch.stub(vdso).plus(stub::at_parameters()), &parameters.to_bytes())
     }
 
     /// Places the page's and the image's descriptors in the waiting process.
@@ -369,7 +402,8 @@ impl Entrance {
         let (abi, vdso) = AuxVector::of_with_vdso(tid)?;
         let memory = RemoteMemory::open(tid)?;
         let resume_at = RemoteAddr(registers.rip);
-        let (stub, patch_32) = match (abi, registers.cs) {
+        let not_the_kernels = || Error::refused(format!("the vDSO of process {} is not the kernel's", tid.0));
+        let (stub, other) = match (abi, registers.cs) {
             (Abi::Native, USER_CS_64) => {
                 self.patch.prepare(&memory, vdso)?;
                 if redirected {
@@ -378,16 +412,22 @@ impl Entrance {
                 (self.patch.stub(vdso), None)
             }
             (Abi::I386, USER_CS_32) => {
-                let Found::Original(patch) = self.patch_32.look(&memory, vdso)? else {
-                    return Err(Error::refused(format!("the vDSO of process {} is not the kernel's", tid.0)));
-                };
+                let Found::Original(patch) = self.patch_32.look(&memory, vdso)? else { return Err(not_the_kernels()) };
                 // Where its namespace is the host's, the page changes nothing.
                 patch.prepare(&memory, vdso)?;
-                (patch.stub(vdso), Some(patch))
+                (patch.stub(vdso), Some(Other::I386(patch)))
+            }
+            (Abi::X32, USER_CS_64) => {
+                let Found::Original(patch) = self.patch_x32.look(&memory, vdso)? else { return Err(not_the_kernels()) };
+                patch.prepare(&memory, vdso)?;
+                if redirected {
+                    patch.redirect(&memory, vdso)?;
+                }
+                (patch.stub(vdso), Some(Other::X32(patch)))
             }
             _ => return Err(Error::refused(format!("process {} runs a program of an unknown kind", tid.0))),
         };
-        self.starting().insert(tid, Starting { resume_at, patch_32 });
+        self.starting().insert(tid, Starting { resume_at, other });
         registers.cs = USER_CS_64;
         registers.rip = stub.plus(stub::AT_REQUEST).0;
         // No system call is to be restarted at the new address.
@@ -426,6 +466,11 @@ pub(crate) const USER_CS_64: u64 = 0x33;
 fn threads(tid: Tid) -> u64 {
     std::fs::metadata(format!("/proc/{}/task", tid.0))
         .map_or(1, |folder| std::os::unix::fs::MetadataExt::nlink(&folder).saturating_sub(2))
+}
+
+/// Writes the stub's parameters.
+fn place(memory: &RemoteMemory, stub: RemoteAddr, parameters: Parameters) -> Result<()> {
+    memory.write(stub.plus(stub::at_parameters()), &parameters.to_bytes())
 }
 
 fn kill(tid: Tid) {

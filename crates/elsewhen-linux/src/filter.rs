@@ -13,12 +13,19 @@ use crate::page::{IMAGE_ADDRESS, image_len};
 use crate::seccomp::AUDIT_ARCH_NATIVE;
 #[cfg(target_arch = "x86_64")]
 use crate::seccomp::{
-    ARCH_SET_FS, AUDIT_ARCH_I386, I386_EXECVE, I386_EXECVEAT, I386_SET_THREAD_AREA, STUB_PASS, STUB_PASS_32, X32_BIT,
+    ARCH_SET_FS, AUDIT_ARCH_I386, I386_EXECVE, I386_EXECVEAT, I386_SET_THREAD_AREA, STUB_PASS, STUB_PASS_32,
     X32_EXECVE, X32_EXECVEAT,
 };
-use elsewhen_vdso::surface::{ASK, Action, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, moved_clocks, rows};
+#[cfg(target_arch = "x86_64")]
+use elsewhen_vdso::surface::X32_BIT;
+use elsewhen_vdso::surface::{
+    ASK, Action, Reach, Row, Rule, TRAP_MARK, Test, WAIT_IS_OVER, X32_OWN, moved_clocks, rows,
+};
 #[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::{CANCELS, HANDLED, ROWS32, Row32};
+
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
 
 /// Offsets in `struct seccomp_data`.
 const DATA_NR: u32 = 0;
@@ -60,6 +67,11 @@ impl Filter {
     }
 
     fn compile(reach: Option<Reach>, announces: bool) -> Self {
+        Self::compile_for(reach, announces, runs_x32())
+    }
+
+    /// As [`compile`](Self::compile), for a kernel that has the x32 interface or not.
+    fn compile_for(reach: Option<Reach>, announces: bool, x32: bool) -> Self {
         let mut code = Assembler { announces, ..Assembler::default() };
         code.emit(LOAD, DATA_ARCH);
         let native = code.jump_if(JUMP_IF_EQUAL, AUDIT_ARCH_NATIVE);
@@ -68,16 +80,22 @@ impl Filter {
         code.emit(RETURN, ALLOW);
         code.land(native);
         code.emit(LOAD, DATA_NR);
-        code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32]);
         #[cfg(target_arch = "x86_64")]
-        code.x32(reach);
+        code.x32(reach, x32);
+        code.announce_if(&[libc::SYS_execve as u32, libc::SYS_execveat as u32]);
         let mut numbers: Vec<(u32, What)> = Vec::new();
         if announces {
             numbers.push((ASK.0, What::Ask));
         }
         if let Some(reach) = reach {
             let rows = rows().filter(|row| row.rules.iter().any(|rule| rule.need.holds(reach)));
-            numbers.extend(rows.map(|row| (row.number, What::Row(row))));
+            numbers.extend(rows.clone().map(|row| (row.number, What::Row(row))));
+            if x32 {
+                let own = |row: &'static Row| {
+                    X32_OWN.iter().find(|(_, native)| *native == row.number).map(|own| (own.0, row))
+                };
+                numbers.extend(rows.filter_map(own).map(|(number, row)| (number, What::Row(row))));
+            }
             numbers.push((WAIT_IS_OVER, What::Always));
         }
         numbers.sort_by_key(|(number, _)| *number);
@@ -104,6 +122,19 @@ impl Filter {
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Whether this kernel has the x32 interface.
+#[cfg(target_arch = "x86_64")]
+fn runs_x32() -> bool {
+    static RUNS: LazyLock<bool> = LazyLock::new(crate::probe::runs_x32_programs);
+    *RUNS
+}
+
+/// There is none on arm64.
+#[cfg(target_arch = "aarch64")]
+const fn runs_x32() -> bool {
+    false
 }
 
 /// What is done about a system call.
@@ -204,10 +235,15 @@ impl Assembler {
         self.land(other);
     }
 
-    /// The calls of an interface that most kernels do not have, and nothing here translates.
+    /// The calls of the x32 interface: taken for native ones, but for those that have numbers of their own, which no native
+    /// call has. Most kernels do not have it; there the calls fail as they do without a filter.
     #[cfg(target_arch = "x86_64")]
-    fn x32(&mut self, reach: Option<Reach>) {
-        self.announce_if(&[X32_EXECVE, X32_EXECVEAT]);
+    fn x32(&mut self, reach: Option<Reach>, exists: bool) {
+        if exists {
+            self.emit(AND, !X32_BIT);
+            self.announce_if(&[X32_EXECVE, X32_EXECVEAT]);
+            return;
+        }
         let known = self.jump_unless(JUMP_IF_NOT_BELOW, X32_BIT);
         self.emit(RETURN, if reach.is_some() { REFUSE } else { ALLOW });
         self.land(known);
@@ -422,7 +458,7 @@ mod tests {
 
     #[test]
     fn every_row_is_caught_exactly_where_its_rules_say_and_never_in_the_image() {
-        const OUTSIDE: [u64; 4] = [0x40_1000, IMAGE_ADDRESS - 1, IMAGE_ADDRESS + image_len(), 1 << 32 | IMAGE_ADDRESS];
+        const OUTSIDE: [u64; 4] = [0x40_1000, IMAGE_ADDRESS - 1, IMAGE_ADDRESS + image_len(), 1 << 40 | IMAGE_ADDRESS];
         for reach in reaches() {
             let filter = Filter::new(reach);
             for row in rows() {
@@ -480,6 +516,36 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn calls_of_the_x32_interface_are_as_native_ones_where_it_exists() {
+        for reach in reaches() {
+            let (with, without) =
+                (Filter::compile_for(Some(reach), true, true), Filter::compile_for(Some(reach), true, false));
+            let cases = rows().flat_map(|row| {
+                (0..6).flat_map(move |arg| {
+                    let each = move |value| {
+                        [0, 1, 9].map(|rest| std::array::from_fn(|at| if at == arg { value } else { rest }))
+                    };
+                    values(row, arg as u8).into_iter().flat_map(each).map(move |args| (row, args))
+                })
+            });
+            for (row, args) in cases {
+                let own = X32_OWN.iter().find(|(_, native)| *native == row.number).map_or(row.number, |own| own.0);
+                for ip in [0x40_0000, IMAGE_ADDRESS + 16] {
+                    let native = verdict(&with, AUDIT_ARCH_NATIVE, row.number, ip, args);
+                    assert_eq!(verdict(&with, AUDIT_ARCH_NATIVE, own | X32_BIT, ip, args), native, "{}", row.name);
+                    assert_eq!(verdict(&without, AUDIT_ARCH_NATIVE, own | X32_BIT, ip, args), REFUSE, "{}", row.name);
+                    assert_eq!(verdict(&without, AUDIT_ARCH_NATIVE, row.number, ip, args), native, "{}", row.name);
+                }
+            }
+            // Others are the kernel's.
+            assert_eq!(verdict(&with, AUDIT_ARCH_NATIVE, 39 | X32_BIT, 0, [0; 6]), ALLOW);
+            assert_eq!(verdict(&with, AUDIT_ARCH_NATIVE, 59 | X32_BIT, 0, [0; 6]), ANNOUNCE);
+            assert_eq!(verdict(&with, AUDIT_ARCH_NATIVE, X32_EXECVE | X32_BIT, 0, [0; 6]), ANNOUNCE);
+        }
+    }
+
     #[test]
     fn exactly_program_starts_are_announced() {
         for reach in reaches() {
@@ -487,7 +553,13 @@ mod tests {
             let announced = |arch, nr| verdict(&filter, arch, nr, 0, [0; 6]) == ANNOUNCE;
             let x86_64: Vec<u32> =
                 (0..1024).chain(X32_BIT..X32_BIT + 1024).filter(|nr| announced(AUDIT_ARCH_NATIVE, *nr)).collect();
-            assert_eq!(x86_64, [59, 322, X32_EXECVE, X32_EXECVEAT]);
+            let mut expected = vec![59, 322];
+            if runs_x32() {
+                let own = [X32_EXECVE, X32_EXECVEAT];
+                expected.extend(own);
+                expected.extend([59, 322].into_iter().chain(own).map(|nr| nr | X32_BIT));
+            }
+            assert_eq!(x86_64, expected);
             let i386: Vec<u32> = (0..1024).filter(|nr| announced(AUDIT_ARCH_I386, *nr)).collect();
             assert_eq!(i386, ANNOUNCED_32);
             assert!((0..1024).all(|nr| !announced(0xc000_00b7, nr)), "other architectures are not our business");

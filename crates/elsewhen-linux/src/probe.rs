@@ -5,10 +5,21 @@ use crate::page::PAGE_ADDRESS;
 use crate::redirect::{is_marked, read_whole};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use elsewhen_vdso::page::{PAGE_MAGIC, PAGE_SIZE};
+#[cfg(target_arch = "x86_64")]
+use elsewhen_vdso::surface::X32_BIT;
 use std::fs;
 
 #[cfg(target_arch = "x86_64")]
 pub use crate::nothing32::runs_32_bit_programs;
+
+/// Whether this kernel runs x32 programs (`CONFIG_X86_X32_ABI`, and `syscall.x32=y` where that is not the default), tried with
+/// a call by their interface.
+#[cfg(target_arch = "x86_64")]
+pub fn runs_x32_programs() -> bool {
+    // SAFETY: `getpid`, which takes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_getpid | i64::from(X32_BIT)) };
+    result == i64::from(std::process::id())
+}
 
 /// `release` of `uname(2)`.
 pub fn kernel_release() -> String {

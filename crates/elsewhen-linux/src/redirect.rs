@@ -15,8 +15,12 @@ use crate::page::{IMAGE_ADDRESS, Mapping};
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::stub;
 use elsewhen_vdso::elf::{self, Elf};
+#[cfg(target_arch = "x86_64")]
+use elsewhen_vdso::state::ABI_X32;
 use elsewhen_vdso::state::{ABI_NATIVE, Boot, FILTERED};
 use elsewhen_vdso::surface::Reach;
+#[cfg(target_arch = "x86_64")]
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernel lets programs read and write their FS and GS bases (`arch/x86/include/uapi/asm/hwcap2.h`).
 const HWCAP2_FSGSBASE: u64 = if cfg!(target_arch = "x86_64") { 2 } else { 0 };
@@ -60,12 +64,16 @@ const PAGE_BYTES: usize = elsewhen_vdso::page::PAGE_SIZE;
 #[derive(Clone, Debug)]
 pub struct HostVdso {
     bytes: Vec<u8>,
+    /// `ABI_*`: for what kind of programs it is.
+    abi: u64,
 }
 
 /// What to write into a member's vDSO.
 #[derive(Clone, Debug)]
 pub struct Patch {
     original: Vec<u8>,
+    /// `ABI_*`: for what kind of programs it is.
+    abi: u64,
     /// From the first redirected entry to the last, with the code between.
     entries: Span,
     /// The mark, trampolines and thunks, and the stub.
@@ -121,7 +129,21 @@ impl HostVdso {
         if is_marked(&bytes) {
             return Err(Error::refused("this process is itself in a time namespace"));
         }
-        Ok(Self { bytes })
+        Ok(Self { bytes, abi: ABI_NATIVE })
+    }
+
+    /// What kernels map into x32 programs: the same code, as a file of another class.
+    #[cfg(target_arch = "x86_64")]
+    const fn of_x32(bytes: Vec<u8>) -> Self {
+        Self { bytes, abi: ABI_X32 }
+    }
+
+    fn elf(&self) -> Option<Elf<'_>> {
+        #[cfg(target_arch = "x86_64")]
+        if self.abi == ABI_X32 {
+            return Elf::x32(&self.bytes);
+        }
+        Elf::native(&self.bytes)
     }
 
     /// How many unused bytes there are at the end of its pages.
@@ -131,13 +153,13 @@ impl HostVdso {
 
     /// The sizes of the time functions, for people: name and bytes, `None` where it has none.
     pub fn functions(&self) -> Vec<(&'static str, Option<u64>)> {
-        let elf = Elf::native(&self.bytes);
+        let elf = self.elf();
         ENTRIES.map(|(name, ..)| (name, elf.and_then(|elf| Some(elf.function(name)?.size)))).to_vec()
     }
 
     /// The end of everything that the ELF headers account for, but not before the last byte that is not zero.
     fn used(&self) -> usize {
-        Elf::native(&self.bytes).map_or(self.bytes.len(), used)
+        self.elf().map_or(self.bytes.len(), used)
     }
 
     /// Computes the patch.
@@ -158,7 +180,7 @@ impl HostVdso {
     }
 
     fn patch_with(&self, stub_code: &[u8]) -> Result<Patch> {
-        let elf = Elf::native(&self.bytes).ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
+        let elf = self.elf().ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
         let mut patched = self.bytes.clone();
         let mut addition = Addition { at: self.used().next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
         let mut trampolines: Vec<(&str, u64)> = Vec::new();
@@ -204,11 +226,80 @@ impl HostVdso {
             entries: Span { offset: first, bytes: patched[first..last].to_vec() },
             addition: Span { offset: addition.at, bytes: addition.bytes },
             original: self.bytes.clone(),
+            abi: self.abi,
             stub,
             host_clock: trampolines.first().map_or(0, |(_, at)| *at),
             #[cfg(target_arch = "x86_64")]
             displacements,
         })
+    }
+}
+
+/// A patch for the vDSO of programs of another kind than this one.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait Other: Sized {
+    /// Computes it.
+    ///
+    /// # Errors
+    /// Where that vDSO lacks a function, an entry cannot be redirected, or there is no room.
+    fn of(original: Vec<u8>) -> Result<Self>;
+
+    /// The vDSO that it is for.
+    fn original(&self) -> &[u8];
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Other for Patch {
+    fn of(original: Vec<u8>) -> Result<Self> {
+        HostVdso::of_x32(original).patch()
+    }
+
+    fn original(&self) -> &[u8] {
+        &self.original
+    }
+}
+
+/// The patch for the vDSO of another kind of programs that has been met: this process has none to read.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug)]
+pub(crate) struct Known<P>(Mutex<Option<Arc<P>>>);
+
+#[cfg(target_arch = "x86_64")]
+impl<P> Default for Known<P> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+/// What has been found in a process of another kind.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug)]
+pub(crate) enum Found<P> {
+    /// Its vDSO is as the kernel made it; what to write there.
+    Original(Arc<P>),
+    /// It has been patched already.
+    Applied,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<P: Other> Known<P> {
+    /// Looks at the vDSO of a process.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or redirected.
+    pub(crate) fn look(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<Found<P>> {
+        let bytes = read_whole(memory, vdso)?;
+        if is_marked(&bytes) {
+            return Ok(Found::Applied);
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has changed its own vDSO has changed nobody else's.
+        if let Some(patch) = known.as_ref().filter(|patch| patch.original() == bytes) {
+            return Ok(Found::Original(Arc::clone(patch)));
+        }
+        let patch = Arc::new(P::of(bytes)?);
+        *known = Some(Arc::clone(&patch));
+        Ok(Found::Original(patch))
     }
 }
 
@@ -354,7 +445,7 @@ impl Patch {
 
     /// What the image is told in a process whose vDSO lies there.
     pub(crate) fn boot(&self, vdso: RemoteAddr, terms: &Terms) -> Boot {
-        terms.boot(vdso, self.original.len(), vdso.plus(self.host_clock).0, ABI_NATIVE)
+        terms.boot(vdso, self.original.len(), vdso.plus(self.host_clock).0, self.abi)
     }
 
     /// Whether a process whose vDSO lies there has been patched already.

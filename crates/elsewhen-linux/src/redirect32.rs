@@ -9,7 +9,7 @@
 use crate::entries::{Displaced, JUMP_LEN, displaced_of, relative};
 use crate::error::{Error, Result};
 use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS};
-use crate::redirect::{self, MARK, Terms, is_marked};
+use crate::redirect::{self, MARK, Other, Terms};
 use crate::remote::{RemoteAddr, RemoteMemory};
 use crate::stub;
 use elsewhen_vdso::elf::{Elf, STT_FUNC, Symbol};
@@ -17,7 +17,6 @@ use elsewhen_vdso::image;
 use elsewhen_vdso::state::{ABI_I386, Boot};
 use iced_x86::{BlockEncoder, BlockEncoderOptions, Decoder, DecoderOptions, FlowControl, InstructionBlock};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 const CLOCK_GETTIME64: &str = "__vdso_clock_gettime64";
 const CLOCK_GETTIME: &str = "__vdso_clock_gettime";
@@ -75,37 +74,13 @@ impl Reference {
     }
 }
 
-/// The patch for the vDSO that has been met.
-#[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<Option<Arc<Patch32>>>);
+impl Other for Patch32 {
+    fn of(original: Vec<u8>) -> Result<Self> {
+        Self::new(original)
+    }
 
-/// What has been found in a 32-bit process.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// Its vDSO is as the kernel made it; what to write there.
-    Original(Arc<Patch32>),
-    /// It has been patched already.
-    Applied,
-}
-
-impl Known {
-    /// Looks at the vDSO of a 32-bit process.
-    ///
-    /// # Errors
-    /// Where it cannot be read, or redirected.
-    pub(crate) fn look(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<Found> {
-        let bytes = redirect::read_whole(memory, vdso)?;
-        if is_marked(&bytes) {
-            return Ok(Found::Applied);
-        }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever has changed its own vDSO has changed nobody else's.
-        if let Some(patch) = known.as_ref().filter(|patch| patch.original == bytes) {
-            return Ok(Found::Original(Arc::clone(patch)));
-        }
-        let patch = Arc::new(Patch32::new(bytes)?);
-        *known = Some(Arc::clone(&patch));
-        Ok(Found::Original(patch))
+    fn original(&self) -> &[u8] {
+        &self.original
     }
 }
 
@@ -351,9 +326,11 @@ fn thunk(at: u64, host: u64, image: u64) -> [u8; THUNK_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redirect::{Found, Known};
     use crate::remote::{Abi, AuxVector, Tid};
     use std::os::unix::fs::PermissionsExt;
     use std::process::{Child, Command, Stdio};
+    use std::sync::Arc;
 
     /// A 32-bit program that waits for ever.
     struct Program(Child);
@@ -411,7 +388,7 @@ mod tests {
         let (abi, vdso) = AuxVector::of_with_vdso(tid).unwrap();
         assert_eq!(abi, Abi::I386);
         let memory = RemoteMemory::open(tid).unwrap();
-        let known = Known::default();
+        let known = Known::<Patch32>::default();
         let Found::Original(patch) = known.look(&memory, vdso).unwrap() else { panic!("patched already") };
         let Found::Original(again) = known.look(&memory, vdso).unwrap() else { panic!("patched already") };
         assert!(Arc::ptr_eq(&patch, &again));

@@ -1,6 +1,7 @@
 //! Another process's memory.
 
 use crate::error::{Result, Step};
+use elsewhen_vdso::elf;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -110,6 +111,8 @@ pub enum Abi {
     Native,
     /// 32-bit x86.
     I386,
+    /// x86-64 with addresses of 32 bits.
+    X32,
 }
 
 /// What a program's auxiliary vector says of where things lie (`getauxval(3)`).
@@ -117,7 +120,7 @@ pub enum Abi {
 pub struct AuxVector {
     /// `AT_SYSINFO_EHDR`: the vDSO; `None` where the kernel gives none.
     pub vdso: Option<RemoteAddr>,
-    /// What kind of program it was made for.
+    /// What kind of program it was made for; one of x32 looks like one of i386.
     pub abi: Abi,
 }
 
@@ -161,7 +164,14 @@ impl AuxVector {
     pub(crate) fn of_with_vdso(tid: Tid) -> Result<(Abi, RemoteAddr)> {
         let Self { abi, vdso } = Self::of(tid)?;
         let vdso = vdso.ok_or_else(|| crate::Error::refused(format!("process {} has no vDSO", tid.0)))?;
-        Ok((abi, vdso))
+        if abi == Abi::Native {
+            return Ok((abi, vdso));
+        }
+        // Two kinds of programs have words of 32 bits there. Their vDSOs tell them apart.
+        let mut head = [0; 20];
+        RemoteMemory::open(tid)?.read(vdso, &mut head)?;
+        let is_x32 = elf::file_header(&head).is_some_and(|header| header.machine == elf::EM_X86_64);
+        Ok((if is_x32 { Abi::X32 } else { abi }, vdso))
     }
 }
 

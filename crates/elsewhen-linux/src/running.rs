@@ -261,9 +261,9 @@ fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// The reason.
 pub(crate) fn check_program(pid: u32) -> Result<()> {
     // What may not be read is told where it is needed.
-    if AuxVector::of(Tid(pid)).is_ok_and(|vector| vector.abi == Abi::I386) {
+    if AuxVector::of(Tid(pid)).is_ok_and(|vector| vector.abi != Abi::Native) {
         return Err(Error::refused(format!(
-            "process {pid} runs a 32-bit program, which cannot change its namespace while it runs; start it with \
+            "process {pid} runs a 32-bit program (i386 or x32), which cannot change its namespace while it runs; start it with \
              `elsewhen run`"
         )));
     }

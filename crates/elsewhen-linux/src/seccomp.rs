@@ -5,7 +5,7 @@ use crate::error::{Error, Result, Step};
 use crate::filter::Filter;
 use crate::page::filter_file;
 use crate::remote::Tid;
-use elsewhen_vdso::surface::Reach;
+use elsewhen_vdso::surface::{Reach, X32_BIT};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -21,8 +21,6 @@ pub const ARCH_SET_FS: u64 = 0x1002;
 /// As which calls of this machine's 64-bit interface report themselves: `AUDIT_ARCH_X86_64` or `AUDIT_ARCH_AARCH64`.
 pub(crate) const AUDIT_ARCH_NATIVE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 pub(crate) const AUDIT_ARCH_I386: u32 = 0x4000_0003;
-/// Added to the numbers of x32 calls, which report themselves as x86-64.
-pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// The third argument, which the kernel ignores, of `arch_prctl(ARCH_SET_FS)` made by the stub in place of the
 /// announced one. The filter lets it pass.
@@ -39,8 +37,10 @@ pub(crate) const I386_EXECVE: u32 = 11;
 #[cfg(target_arch = "x86_64")]
 pub(crate) const I386_SET_THREAD_AREA: u32 = 243;
 pub(crate) const I386_EXECVEAT: u32 = 358;
-pub(crate) const X32_EXECVE: u32 = X32_BIT | 520;
-pub(crate) const X32_EXECVEAT: u32 = X32_BIT | 545;
+/// Without [`X32_BIT`].
+pub(crate) const X32_EXECVE: u32 = 520;
+/// Without [`X32_BIT`].
+pub(crate) const X32_EXECVEAT: u32 = 545;
 
 /// Loads a filter into the calling thread and returns its listener.
 ///
@@ -219,7 +219,7 @@ impl Listener {
         const EXECVE: u32 = libc::SYS_execve as u32;
         const EXECVEAT: u32 = libc::SYS_execveat as u32;
         let arg = raw.data.args;
-        let call = match (raw.data.arch, raw.data.nr as u32) {
+        let call = match (raw.data.arch, raw.data.nr as u32 & !X32_BIT) {
             // Numbers of the other interfaces are announced on x86 only.
             (AUDIT_ARCH_I386, I386_EXECVE) | (AUDIT_ARCH_NATIVE, EXECVE | X32_EXECVE) => Call::Execve { path: arg[0] },
             (AUDIT_ARCH_I386, I386_EXECVEAT) | (AUDIT_ARCH_NATIVE, EXECVEAT | X32_EXECVEAT) => {

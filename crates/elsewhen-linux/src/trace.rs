@@ -161,9 +161,8 @@ impl Stopped {
     pub fn registers(&self) -> Result<Registers> {
         // SAFETY: all zeros is a valid value of this plain struct.
         let mut registers: Registers = unsafe { zeroed() };
-        let mut place = place_of(&raw mut registers);
-        // SAFETY: the kernel writes one `user_regs_struct`, and how much that was.
-        let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, pid(self.tid), NT_PRSTATUS, &raw mut place) };
+        // SAFETY: the kernel writes one `user_regs_struct`.
+        let result = unsafe { get_registers(pid(self.tid), &mut registers) };
         self.check(result, "read")?;
         Ok(registers)
     }
@@ -173,9 +172,8 @@ impl Stopped {
     /// # Errors
     /// Where the thread was killed meanwhile.
     pub fn set_registers(&self, registers: &Registers) -> Result<()> {
-        let mut place = place_of(std::ptr::from_ref(registers).cast_mut());
         // SAFETY: the kernel reads one `user_regs_struct`.
-        let result = unsafe { libc::ptrace(libc::PTRACE_SETREGSET, pid(self.tid), NT_PRSTATUS, &raw mut place) };
+        let result = unsafe { set_registers(pid(self.tid), registers) };
         self.check(result, "change")
     }
 
@@ -204,12 +202,39 @@ impl Stopped {
     }
 }
 
+/// `PTRACE_GETREGS`, which gives a 64-bit process all registers of a 32-bit one too.
+#[cfg(target_arch = "x86_64")]
+unsafe fn get_registers(pid: libc::pid_t, registers: &mut Registers) -> libc::c_long {
+    // SAFETY: the kernel writes one `user_regs_struct`.
+    unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid, null_mut::<u8>(), std::ptr::from_mut(registers)) }
+}
+
+/// `PTRACE_SETREGS`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn set_registers(pid: libc::pid_t, registers: &Registers) -> libc::c_long {
+    // SAFETY: the kernel reads one `user_regs_struct`.
+    unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, null_mut::<u8>(), std::ptr::from_ref(registers)) }
+}
+
 /// Which registers: the general ones (`elf.h`).
+#[cfg(target_arch = "aarch64")]
 const NT_PRSTATUS: usize = 1;
 
-/// Where the kernel finds or puts registers.
-fn place_of(registers: *mut Registers) -> libc::iovec {
-    libc::iovec { iov_base: registers.cast(), iov_len: size_of::<Registers>() }
+/// `PTRACE_GETREGSET`, since there is no `PTRACE_GETREGS`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn get_registers(pid: libc::pid_t, registers: &mut Registers) -> libc::c_long {
+    let mut place = libc::iovec { iov_base: std::ptr::from_mut(registers).cast(), iov_len: size_of::<Registers>() };
+    // SAFETY: the kernel writes one `user_regs_struct`, and how much that was.
+    unsafe { libc::ptrace(libc::PTRACE_GETREGSET, pid, NT_PRSTATUS, &raw mut place) }
+}
+
+/// `PTRACE_SETREGSET`, since there is no `PTRACE_SETREGS`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn set_registers(pid: libc::pid_t, registers: &Registers) -> libc::c_long {
+    let registers = std::ptr::from_ref(registers).cast_mut();
+    let mut place = libc::iovec { iov_base: registers.cast(), iov_len: size_of::<Registers>() };
+    // SAFETY: the kernel reads one `user_regs_struct`.
+    unsafe { libc::ptrace(libc::PTRACE_SETREGSET, pid, NT_PRSTATUS, &raw mut place) }
 }
 
 fn pid(tid: Tid) -> libc::pid_t {

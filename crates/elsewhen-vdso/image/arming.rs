@@ -14,7 +14,6 @@ use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user;
 use crate::wait::{Form, pace, pace_of, to_host};
 
-const SYS_SETITIMER: u64 = numbers::SETITIMER as u64;
 const EAGAIN: i64 = -11;
 
 /// Copies a timer's `struct itimerspec` or `struct itimerval`. False where the kernel is to refuse it.
@@ -43,6 +42,7 @@ fn arm(frame: &mut Frame, clock: impl FnOnce() -> Option<i32>, note: impl Fn(Arm
     if !copy_timer(frame, 2, &mut timer) {
         return Ok(Next::Call);
     }
+    frame.narrow(&mut timer);
     let (Some(interval_ns), Some(value_ns)) =
         (Form::Timespec.to_ns(timer[0], timer[1]), Form::Timespec.to_ns(timer[2], timer[3]))
     else {
@@ -178,7 +178,7 @@ pub(crate) fn alarm(frame: &mut Frame) -> Step {
     frame.scratch[1] = opaque(0);
     frame.scratch[2] = sec;
     frame.scratch[3] = usec;
-    frame.call[0] = SYS_SETITIMER;
+    frame.call[0] = frame.by_own_interface(numbers::SETITIMER as u64);
     frame.call[1] = 0;
     frame.call[2] = frame.scratch_address(0);
     frame.call[3] = frame.scratch_address(4);

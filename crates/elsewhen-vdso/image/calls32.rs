@@ -309,8 +309,16 @@ fn narrow(wait: &mut Wait32, equal: u32, shape: Shape) -> i64 {
 
 /// A pending `SIGSYS` has been handed over, which never comes from the kernel: its `siginfo_t` as a 32-bit one, whose union
 /// begins four bytes earlier.
-#[inline(never)]
 fn give_info(wait: &Wait32, result: i64) -> i64 {
+    match write_info(wait.frame.stack, u64::from(wait.args[1])) {
+        Ok(()) => result,
+        Err(fault) => fault,
+    }
+}
+
+/// The `siginfo_t` of the `SIGSYS` that was pending, as a 32-bit or x32 program's.
+#[inline(never)]
+pub(crate) fn write_info(stack: u64, address: u64) -> Result<(), i64> {
     let [first, second, sender, value, ..] = &state().wiped.info;
     let word = |place: &AtomicU64| place.load(Ordering::Relaxed);
     let words = [
@@ -319,10 +327,7 @@ fn give_info(wait: &Wait32, result: i64) -> i64 {
         opaque(word(sender) >> 32 | word(value) << 32),
         opaque(0),
     ];
-    match user::write(wait.frame.stack, u64::from(wait.args[1]), &words) {
-        Ok(()) => result,
-        Err(_) => FAULT,
-    }
+    user::write(stack, address, &words).map_err(|_| FAULT)
 }
 
 /// `adjtimex` and `clock_adjtime`: all words but the padding are signed ones of half the size.
@@ -473,16 +478,35 @@ impl SigAction32 {
 }
 
 /// `rt_sigaction(2)`, made by the 32-bit interface: by that the kernel knows which frame the handler gets.
-#[inline(never)]
 fn sigaction(wait: &Wait32) -> i64 {
     let [signal, new, old, size, ..] = wait.args;
-    let (signal, stack) = (u64::from(signal), wait.frame.stack);
     if u64::from(size) != signals::SET_SIZE || signal == 0 || signal > 64 {
         return own(wait);
     }
+    let call = ActionCall { stack: wait.frame.stack, signal: signal.into(), new: new.into(), old: old.into() };
+    set_action(&call, gate32::cancel_handler(), |new, old| {
+        // SAFETY: the kernel reads one action and writes one, both ours.
+        unsafe { int80(&[RT_SIGACTION, signal, new as u32, old as u32, size, 0, 0]) }
+    })
+}
+
+/// A call of `rt_sigaction(2)` with actions of 32-bit words.
+pub(crate) struct ActionCall {
+    /// The caller's stack pointer.
+    pub(crate) stack: u64,
+    pub(crate) signal: u64,
+    /// The addresses of actions, or 0.
+    pub(crate) new: u64,
+    pub(crate) old: u64,
+}
+
+/// Sets an action of 32-bit words; `make` makes the call by the interface of the caller, with the addresses of actions.
+#[inline(never)]
+pub(crate) fn set_action(call: &ActionCall, cancel_handler: u64, make: impl FnOnce(usize, usize) -> i64) -> i64 {
+    let ActionCall { stack, signal, new, old } = *call;
     let mut action = blank();
     if new != 0 {
-        match SigAction32::read(stack, u64::from(new)) {
+        match SigAction32::read(stack, new) {
             Ok(given) => {
                 action.handler = opaque(given.handler);
                 action.flags = opaque(given.flags & SA_KNOWN);
@@ -498,7 +522,7 @@ fn sigaction(wait: &Wait32) -> i64 {
         if new != 0 {
             signals::keep_sigsys(&action);
         }
-        return if old == 0 { 0 } else { SigAction32::write(stack, u64::from(old), &previous) };
+        return if old == 0 { 0 } else { SigAction32::write(stack, old, &previous) };
     }
     let place = CANCEL.iter().position(|cancel| *cancel == signal);
     let cancels = match place {
@@ -518,14 +542,12 @@ fn sigaction(wait: &Wait32) -> i64 {
         && action.handler > SIG_IGN
     {
         cancels.store(&action);
-        action.handler = gate32::cancel_handler();
+        action.handler = cancel_handler;
         action.flags |= SA_SIGINFO;
     }
     let (given, mut previous) = (SigAction32::of(&action), SigAction32::of(&blank()));
-    let to = if new == 0 { 0 } else { (&raw const given).addr() as u32 };
-    let from = (&raw mut previous).addr() as u32;
-    // SAFETY: the kernel reads one action and writes one, both ours.
-    let result = unsafe { int80(&[RT_SIGACTION, signal as u32, to, from, size, 0, 0]) };
+    let to = if new == 0 { 0 } else { (&raw const given).addr() };
+    let result = make(to, (&raw mut previous).addr());
     if result != 0 {
         return result;
     }
@@ -536,14 +558,14 @@ fn sigaction(wait: &Wait32) -> i64 {
         return 0;
     }
     let mut previous = previous.widened();
-    if place.is_some() && previous.handler == gate32::cancel_handler() {
+    if place.is_some() && previous.handler == cancel_handler {
         previous.handler = shown.handler;
         previous.flags = shown.flags;
     }
     if had {
         previous.mask |= bit(SIGSYS);
     }
-    SigAction32::write(stack, u64::from(old), &previous)
+    SigAction32::write(stack, old, &previous)
 }
 
 const _: () = assert!(size_of::<SigAction32>() == 20);

@@ -14,13 +14,24 @@ const SECCOMP_MODE_FILTER: u64 = 2;
 /// `SECCOMP_RET_LOG`: from here on an action lets the call through.
 const LEAST_HARMLESS: u32 = 0x7ffc_0000;
 
+/// How many instructions a filter has, and where they are.
+fn head(frame: &Frame, program: u64) -> Option<(u64, u64)> {
+    #[cfg(target_arch = "x86_64")]
+    if frame.is_x32() {
+        let mut word = [opaque(0)];
+        user::read(frame.stack, program, &mut word).ok()?;
+        return Some((word[0] & 0xffff, word[0] >> 32));
+    }
+    let mut words = [opaque(0); 2];
+    user::read(frame.stack, program, &mut words).ok()?;
+    Some((words[0] & 0xffff, words[1]))
+}
+
 /// What a filter says about the call with which handlers return, made from the image. `None` where it cannot be read
 /// or uses what filters do not use; the kernel decides then.
 #[inline(never)]
 fn verdict(frame: &Frame, program: u64) -> Option<u32> {
-    let mut head = [opaque(0); 2];
-    user::read(frame.stack, program, &mut head).ok()?;
-    let (length, code) = (head[0] & 0xffff, head[1]);
+    let (length, code) = head(frame, program)?;
     let (mut accumulator, mut index, mut at) = (0u32, 0u32, 0u64);
     // Jumps go forwards only, so there are no more steps than instructions.
     while at < length {

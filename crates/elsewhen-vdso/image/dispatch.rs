@@ -16,7 +16,9 @@ use crate::read::{self, page};
 use crate::setting;
 use crate::signals;
 use crate::state::BELONGS_TO_HOST;
-use crate::surface::{Action, Reach, WORD_CONFINED, action, catches};
+#[cfg(target_arch = "x86_64")]
+use crate::surface::X32_BIT;
+use crate::surface::{Action, Reach, WORD_CONFINED, action, catches, native_of};
 use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace};
@@ -28,7 +30,6 @@ const SYS_ALARM: u64 = numbers::ALARM as u64;
 const SYS_EPOLL_WAIT: u64 = numbers::EPOLL_WAIT as u64;
 const SYS_EPOLL_PWAIT: u64 = numbers::EPOLL_PWAIT as u64;
 const SYS_EPOLL_PWAIT2: u64 = numbers::EPOLL_PWAIT2 as u64;
-const SYS_SETITIMER: u64 = numbers::SETITIMER as u64;
 const SYS_NANOSLEEP: u64 = numbers::NANOSLEEP as u64;
 const SYS_PRCTL: u64 = numbers::PRCTL as u64;
 const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
@@ -81,8 +82,9 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
 pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     let by_vsyscall = frame.answer & VSYSCALL != 0;
     frame.answer &= !VSYSCALL;
-    frame.number = frame.answer;
-    frame.call[0] = frame.answer;
+    frame.original = frame.answer;
+    frame.number = u64::from(native_of(frame.answer as u32));
+    frame.call[0] = frame.original;
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
         *place = frame.args.get(at as u8);
     }
@@ -247,7 +249,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         return again(frame);
     }
     let result = frame.result;
-    if frame.call[0] != frame.number && is_refusal(result) && fall_back(frame) {
+    if frame.call[0] != frame.original && is_refusal(result) && fall_back(frame) {
         return Next::Call;
     }
     frame.answer = result as u64;
@@ -283,7 +285,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::TimerfdGettime if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => arming::rescale(frame.args.get(2), 4, Form::Timeval),
-        Action::Alarm if frame.call[0] == SYS_SETITIMER => {
+        Action::Alarm if frame.call[0] != frame.original => {
             if result == 0 {
                 arming::after_alarm(frame);
             }
@@ -358,7 +360,7 @@ fn clock_getres(frame: &mut Frame) -> Step {
 fn make(frame: &Frame) -> i64 {
     let args = [0, 1, 2, 3, 4, 5].map(|at| frame.args.get(at) as usize);
     // SAFETY: the caller's own call with the caller's own arguments.
-    unsafe { syscall(frame.answer as i64, args) }
+    unsafe { syscall(frame.original as i64, args) }
 }
 
 #[inline(never)]
@@ -392,8 +394,11 @@ fn time(frame: &mut Frame) -> Step {
 fn until(frame: &mut Frame, argument: u8, clock: i32) -> Step {
     let mut time = [opaque(0); 2];
     // What cannot be read is the kernel's to refuse, in its turn.
-    if user::read(frame.stack, frame.args.get(argument), &mut time).is_ok() && frame.wait_until(clock, time[0], time[1]) {
-        frame.point(argument);
+    if user::read(frame.stack, frame.args.get(argument), &mut time).is_ok() {
+        frame.narrow(&mut time);
+        if frame.wait_until(clock, time[0], time[1]) {
+            frame.point(argument);
+        }
     }
     Ok(Next::Call)
 }
@@ -406,8 +411,13 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
         return Ok(Next::Call);
     }
     let mut time = [opaque(0); 2];
-    if user::read(frame.stack, address, &mut time).is_ok() && frame.wait_for(form, time[0], time[1]) {
-        frame.point(argument);
+    if user::read(frame.stack, address, &mut time).is_ok() {
+        if form == Form::Timespec || form == Form::Sum {
+            frame.narrow(&mut time);
+        }
+        if frame.wait_for(form, time[0], time[1]) {
+            frame.point(argument);
+        }
     }
     Ok(Next::Call)
 }
@@ -418,6 +428,36 @@ impl Frame {
         let counter = u64::from(page().begin().counter());
         let before = core::mem::replace(&mut self.scratch[7], counter);
         before != counter
+    }
+
+    /// Whether the call is one of the x32 interface.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn is_x32(&self) -> bool {
+        self.original as u32 & X32_BIT != 0
+    }
+
+    /// The number of a native call in the interface by which the caller makes its own.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn by_own_interface(&self, number: u64) -> u64 {
+        number | self.original & X32_BIT as u64
+    }
+
+    /// There is one interface.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const fn by_own_interface(&self, number: u64) -> u64 {
+        number
+    }
+
+    /// Does to the nanoseconds of some times what the kernel does to those of x32 programs, which may have no more than a
+    /// word of 32 bits for them.
+    pub(crate) fn narrow(&self, times: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if self.is_x32() {
+            for nsec in times.iter_mut().skip(1).step_by(2) {
+                *nsec = opaque(*nsec & 0xffff_ffff);
+            }
+        }
+        let _ = times;
     }
 
     /// Gives the kernel the translated time in place of an argument.
@@ -500,7 +540,7 @@ fn poll(frame: &mut Frame, successor: u64, argument: u8) -> Step {
     }
     frame.wait_for(Form::Timespec, timeout_ms / 1000, timeout_ms % 1000 * 1_000_000);
     frame.point(argument);
-    frame.call[0] = successor;
+    frame.call[0] = frame.by_own_interface(successor);
     if successor == SYS_PPOLL || frame.number != SYS_EPOLL_PWAIT {
         frame.call[usize::from(argument) + 2] = opaque(0);
         frame.call[usize::from(argument) + 3] = opaque(0);
@@ -571,7 +611,7 @@ fn fall_back(frame: &mut Frame) -> bool {
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
         *place = frame.args.get(at as u8);
     }
-    frame.call[0] = frame.number;
+    frame.call[0] = frame.original;
     if frame.number == SYS_ALARM {
         let value_ns = (u64::from(frame.args.get(0) as u32) * NSEC_PER_SEC as u64) as i64;
         frame.call[1] = (wait_to_host(value_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);

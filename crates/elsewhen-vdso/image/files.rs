@@ -89,6 +89,9 @@ pub(crate) fn set_two(frame: &mut Frame, argument: u8, unit: u64) -> Next {
     if frame.args.get(argument) == 0 || user::read(frame.stack, frame.args.get(argument), &mut words).is_err() {
         return Next::Call;
     }
+    if unit == 1 {
+        frame.narrow(&mut words);
+    }
     let pivot = stamps();
     let mut at = 0;
     while at < 4 {

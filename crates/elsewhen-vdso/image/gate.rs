@@ -18,7 +18,7 @@ use crate::gate32::{self, Wait32};
 use crate::numbers;
 use crate::signals::{Context, SET_SIZE, SIGSYS};
 use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
-use crate::surface::{Action, Reach, action, catches};
+use crate::surface::{Action, Reach, X32_BIT, action, catches};
 use crate::user;
 use crate::wait::Wait;
 use core::arch::global_asm;
@@ -34,7 +34,7 @@ pub(crate) struct Frame {
     pub(crate) call: [u64; 7],
     /// What it returned.
     pub(crate) result: i64,
-    /// The caller's number, kept.
+    /// The caller's number, as a native one.
     pub(crate) number: u64,
     /// The caller's stack pointer.
     pub(crate) stack: u64,
@@ -44,6 +44,8 @@ pub(crate) struct Frame {
     by_handler: u32,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
+    /// The caller's number, as it is.
+    pub(crate) original: u64,
     r15: u64,
     r14: u64,
     r13: u64,
@@ -534,7 +536,7 @@ pub(crate) fn lost_call(registers: &Registers) -> Option<u64> {
         return over.then_some(registers.rax);
     }
     let number = registers.rax;
-    if number > u64::from(u16::MAX) || action(number as u32).is_none() {
+    if number & !u64::from(X32_BIT) > u64::from(u16::MAX) || action(number as u32).is_none() {
         return None;
     }
     let reach = Reach::from_bits(state().reach.load(Ordering::Relaxed));
@@ -651,7 +653,7 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     if !dispatch::is_wait(frame.number as u32) {
         return;
     }
-    let (mut rip, mut rax) = (frame.return_address - 2, frame.number);
+    let (mut rip, mut rax) = (frame.return_address - 2, frame.original);
     if registers.rip == label!("elsewhen_gate_made") {
         frame.result = registers.rax as i64;
         if dispatch::finish(frame) == Next::Return {

@@ -30,7 +30,7 @@ pub(crate) struct Frame {
     pub(crate) call: [u64; 7],
     /// What it returned.
     pub(crate) result: i64,
-    /// The caller's number, kept.
+    /// The caller's number, as a native one.
     pub(crate) number: u64,
     /// The caller's stack pointer.
     pub(crate) stack: u64,
@@ -39,6 +39,8 @@ pub(crate) struct Frame {
     _reserved: u32,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
+    /// The caller's number, as it is.
+    pub(crate) original: u64,
     /// The caller's arguments.
     pub(crate) args: Arguments,
     /// The caller's number; in the end, what the caller finds in place of its first argument.

@@ -19,7 +19,13 @@ use crate::gate32::{self, Wait32 as Room};
 #[cfg(target_arch = "x86_64")]
 use crate::handle32;
 use crate::host::{in_image, opaque, state, syscall};
+#[cfg(target_arch = "x86_64")]
+use crate::calls32::{self, ActionCall};
+#[cfg(target_arch = "x86_64")]
+use crate::state::ABI_X32;
 use crate::state::{Boot, SigAction};
+#[cfg(target_arch = "x86_64")]
+use crate::surface::native_of;
 use crate::surface::{TRAP_MARK, WAIT_IS_OVER, WAKE_MARK, WAKE_TIMERS_MARK};
 use crate::user::{self, FAULT};
 use core::sync::atomic::Ordering;
@@ -296,6 +302,10 @@ pub(crate) struct Info {
     value: u64,
 }
 
+/// How much less than in a 64-bit program's there is before the registers in an x32 program's `ucontext_t`.
+#[cfg(target_arch = "x86_64")]
+const X32_LESS: usize = 16;
+
 /// What the handler's entry does next.
 #[repr(C)]
 pub(crate) struct Forward {
@@ -431,7 +441,8 @@ fn catch_lost(context: &mut Context, room: *mut Room) {
 /// Translates a caught call of a thread with that mask.
 #[cfg(target_arch = "x86_64")]
 fn catch_number(registers: &mut Registers, blocked: &mut u64, number: u64, elsewhere: bool) {
-    if elsewhere && number == numbers::RT_SIGPROCMASK as u64 {
+    let native = i64::from(native_of(number as u32));
+    if elsewhere && native == numbers::RT_SIGPROCMASK {
         // The kernel gives the thread the mask in the frame when the handler returns.
         gate::answer_by_handler(registers, number, |frame| sigprocmask_of(frame, blocked));
     } else if number == u64::from(WAIT_IS_OVER) {
@@ -439,7 +450,7 @@ fn catch_number(registers: &mut Registers, blocked: &mut u64, number: u64, elsew
     } else if elsewhere && state().wiped.pending.load(Ordering::Relaxed) == 0 && number & VSYSCALL == 0 {
         let set = registers.rdi;
         gate::enter_by_handler(registers, number);
-        if number == numbers::RT_SIGPENDING as u64 && registers.rax == 0 {
+        if native == numbers::RT_SIGPENDING && registers.rax == 0 {
             hide_unblocked(set, *blocked);
         }
     } else {
@@ -622,9 +633,18 @@ fn requeue(info: *const Info) {
 }
 
 /// Handles a cancelling signal. Returns the program's own handler.
-pub(crate) extern "C" fn on_cancel(signal: i32, _info: &mut Info, context: &mut Context) -> u64 {
+pub(crate) extern "C" fn on_cancel(signal: i32, _info: &mut Info, context: *mut Context) -> u64 {
+    // What the registers are behind takes less in the frame of an x32 program, by which this is found all the same.
+    #[cfg(target_arch = "x86_64")]
+    let context = if state().abi.load(Ordering::Relaxed) == ABI_X32 {
+        context.wrapping_byte_sub(X32_LESS)
+    } else {
+        context
+    };
+    // SAFETY: the frame of the kernel's, in which there are registers at that place.
+    let registers = unsafe { &mut (*context).registers };
     // SAFETY: these are the registers of this thread, interrupted.
-    unsafe { gate::leave(&mut context.registers) };
+    unsafe { gate::leave(registers) };
     state().cancel[usize::from(signal as u64 == CANCEL[1])].load().handler
 }
 
@@ -710,6 +730,15 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
     let (signal, new, old, size) = (frame.args.get(0) as u32 as u64, frame.args.get(1), frame.args.get(2), frame.args.get(3));
     if size != SET_SIZE || signal == 0 || signal > 64 {
         return Ok(Next::Call);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if frame.is_x32() {
+        // By the interface of the call the kernel knows which frame the handler gets.
+        let (call, number) = (ActionCall { stack: frame.stack, signal, new, old }, frame.original as i64);
+        return Err(calls32::set_action(&call, gate::cancel_handler(), |new, old| {
+            // SAFETY: the kernel reads one action and writes one, both ours.
+            unsafe { syscall(number, [signal as usize, new, old, SET_SIZE as usize, 0, 0]) }
+        }));
     }
     let mut action = blank();
     if new != 0 {
@@ -872,6 +901,10 @@ pub(crate) fn after_sigtimedwait(frame: &mut Frame, result: i64) -> i64 {
 fn take_pending(frame: &Frame) -> Option<i64> {
     if state().wiped.pending.swap(0, Ordering::Acquire) == 0 {
         return None;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if frame.is_x32() && frame.args.get(1) != 0 {
+        return Some(calls32::write_info(frame.stack, frame.args.get(1)).err().unwrap_or(SIGSYS as i64));
     }
     let mut info = [opaque(0); INFO_WORDS];
     pending_info(&mut info);

@@ -136,6 +136,8 @@ pub const BELONGS_TO_PAGE: u64 = 2;
 pub const ABI_NATIVE: u64 = 0;
 /// [`State::abi`]: a 32-bit program.
 pub const ABI_I386: u64 = 1;
+/// [`State::abi`]: an x32 program.
+pub const ABI_X32: u64 = 2;
 
 /// The whole.
 #[repr(C, align(4096))]

@@ -53,6 +53,38 @@ pub const WORD_PAGE: u64 = 0xe15e_0001_0000_0007;
 /// the image, and then, with 1 for its third argument, says that it has mapped that.
 pub const WORD_ATTACH: u64 = 0xe15e_0001_0000_0008;
 
+/// Added to the number of a call that is made by the x32 interface.
+pub const X32_BIT: u32 = 0x4000_0000;
+
+/// Calls of the surface that have numbers of their own in the x32 interface, since their structures are others: those, and
+/// the native ones.
+pub const X32_OWN: [(u32, u32); 7] = [(512, 13), (522, 127), (523, 128), (526, 222), (537, 299), (541, 54), (542, 55)];
+
+/// The native number of a call that may be one of the x32 interface.
+#[cfg(target_arch = "x86_64")]
+pub const fn native_of(number: u32) -> u32 {
+    if number & X32_BIT == 0 {
+        return number;
+    }
+    // As a match, since a loop would read a table.
+    match number & !X32_BIT {
+        512 => 13,
+        522 => 127,
+        523 => 128,
+        526 => 222,
+        537 => 299,
+        541 => 54,
+        542 => 55,
+        common => common,
+    }
+}
+
+/// There is one interface.
+#[cfg(target_arch = "aarch64")]
+pub const fn native_of(number: u32) -> u32 {
+    number
+}
+
 /// What the image does with a call that was caught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -306,10 +338,10 @@ pub struct Row {
 /// One `const` table for the host, one `match` without pointers for the image.
 macro_rules! surface {
     ($($x86:literal $arm64:tt $name:ident $action:ident [$($need:ident $([$($test:expr),*])?),*] $note:literal;)*) => {
-        /// What to do with a call of this number.
+        /// What to do with a call of this number, or of one of the x32 interface.
         #[allow(unreachable_patterns, reason = "calls that a machine does not have share a number")]
         pub const fn action(number: u32) -> Option<Action> {
-            match number {
+            match native_of(number) {
                 ABSENT => None,
                 $(native!($x86 $arm64) => Some(Action::$action),)*
                 _ => None,
@@ -321,7 +353,7 @@ macro_rules! surface {
         /// The filter knows; but calls also come to the image without having been filtered.
         #[allow(unreachable_patterns, reason = "calls that a machine does not have share a number")]
         pub fn catches(number: u32, reach: Reach, args: impl Fn(u8) -> u64) -> bool {
-            match number {
+            match native_of(number) {
                 ABSENT => false,
                 $(native!($x86 $arm64) => false $(|| (Need::$need.holds(reach) $($(&& $test.holds(reach, &args))*)?))*,)*
                 _ => false,
@@ -459,6 +491,15 @@ mod tests {
             assert!(!row.rules.is_empty() && !row.note.is_empty(), "{}", row.name);
         }
         assert_eq!((0..2000).filter(|number| action(*number).is_some()).count(), rows().count());
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn calls_of_the_x32_interface_are_taken_for_native_ones() {
+        assert!(X32_OWN.iter().all(|(own, native)| native_of(own | X32_BIT) == *native && action(*native).is_some()));
+        for number in (0..600).filter(|number| X32_OWN.iter().all(|(own, _)| own != number)) {
+            assert_eq!((native_of(number), native_of(number | X32_BIT)), (number, number));
+        }
     }
 
     #[test]

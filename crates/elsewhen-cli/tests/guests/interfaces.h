@@ -11,6 +11,13 @@ struct wide {
 };
 #define WIDE(time) (&(struct wide) { (time).tv_sec, (time).tv_nsec })
 
+/* What a register holds, and times of calls that are made by number: in an x32 program more than a `long`. */
+#if defined __x86_64__ && defined __ILP32__
+typedef long long machine_word;
+#else
+typedef long machine_word;
+#endif
+
 #ifdef __i386__
 #undef SYS_select
 #define SYS_select SYS__newselect

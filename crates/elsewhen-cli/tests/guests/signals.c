@@ -1680,7 +1680,7 @@ static void stack_in_wait(void)
 }
 
 /* Those of 64-bit programs. */
-#ifdef __x86_64__
+#if defined __x86_64__ && !defined __ILP32__
 
 /* Registers. */
 
@@ -2304,7 +2304,7 @@ static const struct test {
     { "stack_minimal", stack_minimal },
     { "stack_twice_minimal", stack_twice_minimal },
     { "stack_in_wait", stack_in_wait },
-#ifdef __x86_64__
+#if defined __x86_64__ && !defined __ILP32__
     { "registers", registers },
     { "registers_interrupted", registers_interrupted },
     { "stack_use", stack_use },

@@ -472,9 +472,9 @@ static int64_t way_select(int64_t ns) {
 #ifndef NO_SUCH_CALL
 static int64_t way_syscall_select(int64_t ns) {
     struct timeval time = timeval_of(ns);
-    // Of any program, as wide as a pointer.
+    // Of any program, as wide as a register.
     struct {
-        long sec, usec;
+        machine_word sec, usec;
     } t = {time.tv_sec, time.tv_usec};
     MUST(syscall(SYS_select, 0, NULL, NULL, NULL, &t) == 0);
     // Nothing remains of it.

@@ -3,7 +3,7 @@
 //! The guest waits in many ways at once, in threads or in processes, and says how each of them has ended and how far
 //! its clock was past the end. Beside these, threads of its wait for nothing, and must be left alone.
 
-use crate::harness::{self, Build, guest, guest_as, skip, until};
+use crate::harness::{self, Build, guest, guest_as, runs_x32, skip, until};
 use crate::waits::at_once;
 use elsewhen::{Child, Clocks, Family, Namespace, Rate, SignedDuration, Spec};
 use std::collections::BTreeMap;
@@ -47,6 +47,8 @@ const FORMS: [Form; 5] = [
     Form { build: Build::MuslStatic, mode: "processes" },
 ];
 const FORM_32: Form = Form { build: Build::Bits32, mode: "threads" };
+/// Where the kernel runs it.
+const FORM_X32: Form = Form { build: Build::X32, mode: "threads" };
 
 impl Form {
     /// The ways to wait of these kinds that this guest has.
@@ -270,7 +272,8 @@ impl Drop for Guest {
 
 /// Runs `check` with each form of the guest at once.
 pub(crate) fn in_every_form(test: &str, check: impl Fn(Form) + Sync) {
-    in_forms(test, FORMS.into_iter().chain([FORM_32]), check);
+    let of_x32 = (runs_x32() == Ok(true)).then_some(FORM_X32);
+    in_forms(test, FORMS.into_iter().chain([FORM_32]).chain(of_x32), check);
 }
 
 /// As [`in_every_form`], for what is entered while it runs.

@@ -57,6 +57,10 @@ fn targets() -> Vec<(String, PathBuf)> {
         Ok(path) => targets.push(("32-bit bare".to_owned(), path)),
         Err(reason) => skip("children without a C library of build Bits32Bare", &reason),
     }
+    if runs_x32() == Ok(true) {
+        let builds = [Build::X32, Build::X32Static].map(|build| (format!("{build:?}"), guest_as("seconds", build)));
+        targets.extend(builds.into_iter().map(|(shown, path)| (shown, path.unwrap())));
+    }
     targets
 }
 
@@ -354,20 +358,17 @@ fn trees_of_32_bit_and_64_bit_programs_are_in_one_time() {
 }
 
 #[test]
-fn an_x32_program_is_refused_with_the_reason() {
-    const TEST: &str = "an_x32_program_is_refused_with_the_reason";
-    let path = match guest_as("x32", Build::X32Bare) {
-        Ok(path) => path,
-        Err(reason) => return skip(TEST, &reason),
-    };
-    check_refusal(&run_quietly(inside(&path, &[])), 126, "", "x32");
+fn a_program_that_is_in_the_way_is_refused_with_the_reason() {
+    let path = guest_as("seconds", Build::InTheWay).unwrap();
+    const REASON: &str = "it occupies the addresses";
+    check_refusal(&run_quietly(inside(&path, &[])), 126, "", REASON);
     for way in ["execve", "fork", "posix_spawn", "thread", "execveat-memfd"] {
         let outcome = run_quietly(inside(guest("starter"), &[way, text(&path)]));
-        check_refusal(&outcome, 99, "failed 1\n", "x32");
+        check_refusal(&outcome, 99, "failed 1\n", REASON);
     }
-    let folder = Folder::new("x32");
+    let folder = Folder::new("in-the-way");
     let script = folder.write("script", &format!("#!{}\n", text(&path)), 0o755);
-    check_refusal(&run_quietly(inside(&script, &[])), 126, "", "x32");
+    check_refusal(&run_quietly(inside(&script, &[])), 126, "", REASON);
 }
 
 #[test]

@@ -20,7 +20,8 @@ const BUILDS: [Build; 9] = [
 
 /// Calls `each` with the path of the clocks guest in every build that can be had.
 fn with_every_build(test: &str, each: impl Fn(&str, &PathBuf)) {
-    for build in BUILDS {
+    let of_x32 = if runs_x32() == Ok(true) { &[Build::X32, Build::X32Static][..] } else { &[] };
+    for build in BUILDS.iter().chain(of_x32).copied() {
         match guest_as("clocks", build) {
             Ok(path) => each(&format!("{build:?}"), &path),
             Err(reason) if build == Build::Dynamic => panic!("the clocks guest cannot be built: {reason}"),

@@ -303,8 +303,14 @@ pub(crate) enum Build {
     Bits32Time64,
     /// The same, without a C library at all.
     Bits32Bare,
-    /// For the x32 interface, without a C library at all.
+    /// For the x32 interface.
+    X32,
+    /// The same, with the C library linked in.
+    X32Static,
+    /// The same, without a C library at all.
     X32Bare,
+    /// At addresses that a member needs for itself.
+    InTheWay,
 }
 
 impl Build {
@@ -324,6 +330,12 @@ impl Build {
                 "cc",
                 &["-m32", "-nostdlib", "-static", "-no-pie", "-fno-pie", "-ffreestanding", "-fno-stack-protector"],
             ),
+            Self::X32 => ("cc", &["-mx32"]),
+            Self::X32Static => ("cc", &["-mx32", "-static"]),
+            Self::InTheWay if cfg!(target_arch = "x86_64") => {
+                ("cc", &["-static", "-no-pie", "-Wl,-Ttext-segment=0x100000"])
+            }
+            Self::InTheWay => ("cc", &["-static", "-no-pie", "-Wl,-Ttext-segment=0xf00000000"]),
             Self::X32Bare => ("cc", &["-mx32", "-nostdlib", "-static", "-no-pie", "-fno-pie"]),
         }
     }
@@ -373,6 +385,16 @@ pub(crate) fn guest_as(name: &str, build: Build) -> Result<PathBuf, String> {
         command.arg(sources().join(format!("{name}.c")));
         command
     })
+}
+
+/// Whether this kernel runs x32 programs; or why that cannot be known.
+pub(crate) fn runs_x32() -> Result<bool, String> {
+    static RUNS: LazyLock<Result<bool, String>> = LazyLock::new(|| {
+        let path = guest_as("x32", Build::X32Bare)?;
+        let output = Command::new(path).stdin(Stdio::null()).output();
+        Ok(output.is_ok_and(|output| output.stdout == b"ran\n"))
+    });
+    RUNS.clone()
 }
 
 /// A guest in C, built as the system's programs are.

@@ -33,3 +33,5 @@ mod surface;
 mod terminal;
 mod tools;
 mod waits;
+#[cfg(target_arch = "x86_64")]
+mod x32;

@@ -19,11 +19,11 @@ const BUILDS: [Build; 3] = [Build::Dynamic, Build::Static, Build::MuslStatic];
 const PLACES: [&[&str]; 2] = [&["--adjustable"], &["--offset", "1d", "--offset", "monotonic=1h"]];
 
 /// The groups of cases of the signals guest, by how their names begin.
-const OF_SIGSYS: &[&str] = &["sys_", "signalfd_"];
-const OF_WAITS: &[&str] = &["cut_", "storm_"];
-const OF_THREADS: &[&str] = &["cancel_", "thread_"];
-const OF_STACKS: &[&str] = &["stack_", "registers"];
-const OF_PROCESSES: &[&str] = &["vfork_", "clone_", "spawns", "shells", "fork_"];
+pub(crate) const OF_SIGSYS: &[&str] = &["sys_", "signalfd_"];
+pub(crate) const OF_WAITS: &[&str] = &["cut_", "storm_"];
+pub(crate) const OF_THREADS: &[&str] = &["cancel_", "thread_"];
+pub(crate) const OF_STACKS: &[&str] = &["stack_", "registers"];
+pub(crate) const OF_PROCESSES: &[&str] = &["vfork_", "clone_", "spawns", "shells", "fork_"];
 const GROUPS: [&[&str]; 5] = [OF_SIGSYS, OF_WAITS, OF_THREADS, OF_STACKS, OF_PROCESSES];
 
 /// Cases that meet races on purpose: one run in which they fail is enough.
@@ -53,6 +53,12 @@ const CHANGED: &[(&str, &str)] = &[
 
 /// Cases that a namespace changes for 32-bit programs, besides those of all.
 const CHANGED_32: &[(&str, &str)] = &[("stack_8k", "two signal frames do not fit where they are large")];
+
+/// Cases that a namespace changes for x32 programs, besides those of all.
+const CHANGED_X32: &[(&str, &str)] = &[
+    ("sys_handler", "a handler of SIGSYS gets the siginfo_t and the context of a 64-bit program"),
+    ("sys_pending_once", "a handler of SIGSYS gets the siginfo_t and the context of a 64-bit program"),
+];
 
 /// Cases that need the C library's sites replaced, which is done for dynamic programs.
 const DYNAMIC_ONLY: [&str; 1] = ["stack_minimal"];
@@ -114,10 +120,14 @@ fn compare(test: &str, guest: &str, group: &[&str]) {
 
 /// As [`compare`], in these builds.
 #[track_caller]
-fn compare_builds(test: &str, guest: &str, group: &[&str], builds: &[Build]) {
+pub(crate) fn compare_builds(test: &str, guest: &str, group: &[&str], builds: &[Build]) {
     let mut wrong = String::new();
     for build in builds.iter().copied() {
-        let of_32_bits = matches!(build, Build::Bits32 | Build::Bits32Static);
+        let changed: &[_] = match build {
+            Build::Bits32 | Build::Bits32Static => CHANGED_32,
+            Build::X32 | Build::X32Static => CHANGED_X32,
+            _ => &[],
+        };
         let path = match guest_as(guest, build) {
             Ok(path) => path,
             Err(reason) if build == Build::Dynamic => panic!("the {guest} guest cannot be built: {reason}"),
@@ -130,8 +140,7 @@ fn compare_builds(test: &str, guest: &str, group: &[&str], builds: &[Build]) {
         let cases: Vec<&str> = names
             .iter()
             .map(String::as_str)
-            .filter(|name| !CHANGED.iter().any(|(changed, _)| changed == name))
-            .filter(|name| !of_32_bits || !CHANGED_32.iter().any(|(changed, _)| changed == name))
+            .filter(|name| !CHANGED.iter().chain(changed).any(|(changed, _)| changed == name))
             .filter(|name| build == Build::Dynamic || !DYNAMIC_ONLY.contains(name))
             .filter(|name| build != Build::Dynamic || !STATIC_ONLY.contains(name))
             .collect();

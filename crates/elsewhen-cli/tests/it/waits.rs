@@ -121,7 +121,7 @@ const WHOLE_SECONDS: [&str; 2] = ["sleep", "alarm"];
 
 /// A program that waits on request.
 #[derive(Clone)]
-struct Guest {
+pub(crate) struct Guest {
     /// The name of its source.
     name: &'static str,
     command: Vec<OsString>,
@@ -280,14 +280,14 @@ fn check_places(guest: &Guest, places: &[Place], shares: usize) {
 }
 
 /// Has a guest that was made wait wherever guests do, or says why there is none.
-fn check(test: &str, made: Result<Guest, String>) {
+pub(crate) fn check(test: &str, made: Result<Guest, String>) {
     match made {
         Ok(guest) => check_places(&guest, &PLACES, 1),
         Err(reason) => skip(test, &reason),
     }
 }
 
-fn c(build: Build) -> Result<Guest, String> {
+pub(crate) fn c(build: Build) -> Result<Guest, String> {
     Ok(Guest::new("waits.c", [guest_as("waits", build)?]))
 }
 
