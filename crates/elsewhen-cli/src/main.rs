@@ -94,8 +94,9 @@ fn asks_for_all_about_the_version(arguments: impl Iterator<Item = OsString>) -> 
 /// The version, and what is in this binary.
 fn version() -> String {
     let image = elsewhen_vdso::image::IMAGE.len();
+    let programs = if cfg!(target_arch = "x86_64") { "x86-64, i386, x32" } else { "arm64" };
     format!(
-        "elsewhen {}\nprograms: x86-64, i386\nimage: {image} bytes, for both\npage: layout {}\n",
+        "elsewhen {}\nprograms: {programs}\nimage: {image} bytes\npage: layout {}\n",
         env!("CARGO_PKG_VERSION"),
         elsewhen_vdso::page::PAGE_VERSION,
     )

@@ -1,8 +1,10 @@
 //! `docs/SURFACE.md` says what the surface table says.
 //!
-//! With `ELSEWHEN_WRITE_DOCS` set the test writes the page instead of comparing it.
+//! With `ELSEWHEN_WRITE_DOCS` set the test writes the page instead of comparing it. The page has x86-64's order.
 
-use elsewhen_vdso::surface::{Action, Need, Row, Rule, Test, rows};
+#![cfg(target_arch = "x86_64")]
+
+use elsewhen_vdso::surface::{Action, Need, Row, Rule, Test, X32_OWN, rows};
 use elsewhen_vdso::surface32::{Kind, ROWS32, Row32};
 use std::fmt::Write;
 use std::path::Path;
@@ -21,10 +23,10 @@ itself. Every other call is let through by its number. What a namespace needs to
 - **files**: it was made with `--files follow`.
 
 `--adjustable` stands for all but the last. `clock moved` means: the argument is the id of a clock that the namespace can
-move; `given` that a pointer is not null; arguments count from 0. Numbers are those of x86-64.
+move; `given` that a pointer is not null; arguments count from 0. Numbers are those of x86-64, then of arm64.
 
-| number | call | caught | what is done |
-|---|---|---|---|
+| x86-64 | arm64 | call | caught | what is done |
+|---|---|---|---|---|
 ";
 
 fn need(need: Need) -> &'static str {
@@ -58,8 +60,19 @@ fn rule(rule: &Rule) -> String {
 fn line(row: &Row) -> String {
     let rules: Vec<String> = row.rules.iter().map(rule).collect();
     let refused = if row.action == Action::Refuse { "refused " } else { "" };
-    format!("| {} | `{}` | {refused}{} | {} |\n", row.number, row.name, rules.join("; "), row.note)
+    let arm64 = if row.arm64 == "_" { "" } else { row.arm64 };
+    format!("| {} | {arm64} | `{}` | {refused}{} | {} |\n", row.number, row.name, rules.join("; "), row.note)
 }
+
+const HEAD_X32: &str = "
+## The x32 interface
+
+A call of an x32 program has the number above with 0x40000000 added, and is what the native call is. These have numbers of their
+own, with that added, and structures with addresses of 32 bits:
+
+| number | taken for |
+|---|---|
+";
 
 const HEAD_32: &str = "
 ## The 32-bit interface
@@ -98,6 +111,11 @@ fn the_page_about_the_surface_says_what_the_table_says() {
     let mut page = HEAD.to_owned();
     for row in rows() {
         page.write_str(&line(row)).expect("strings take everything");
+    }
+    page += HEAD_X32;
+    for (own, native) in X32_OWN {
+        let row = rows().find(|row| row.number == native).expect("of the surface");
+        page.write_str(&format!("| {own} | `{}` |\n", row.name)).expect("strings take everything");
     }
     page += HEAD_32;
     for row in ROWS32 {

@@ -20,7 +20,7 @@
 //! # }
 //! ```
 //!
-//! x86-64 Linux 5.9 or newer.
+//! Linux 5.9 or newer, on x86-64 or arm64.
 
 #![forbid(unsafe_code)]
 
