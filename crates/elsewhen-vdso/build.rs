@@ -8,6 +8,9 @@ use std::path::Path;
 /// The functions of every image that the host side sends threads to, as `hooks.rs` names them.
 const HOOKS: [&str; 4] = ["elsewhen_clock_gettime", "elsewhen_gettimeofday", "elsewhen_clock_getres", "elsewhen_boot"];
 
+/// Those of the image for arm64 besides.
+const HOOKS_ARM64: [&str; 1] = ["elsewhen_gate_over"];
+
 /// Those of the image for x86 besides.
 const HOOKS_X86: [&str; 8] = [
     "elsewhen_time",
@@ -33,7 +36,7 @@ fn main() {
     };
     let (path, bytes) = recipe.make();
     let elf = Elf::of_64_bit(&bytes, abi.machine).expect("the image has been checked");
-    let hooks = HOOKS.iter().chain(is_x86.then_some(&HOOKS_X86).into_iter().flatten());
+    let hooks = HOOKS.iter().chain(if is_x86 { &HOOKS_X86[..] } else { &HOOKS_ARM64 });
     let mut source = format!("/// The image.\npub static IMAGE: &[u8] = include_bytes!({path:?});\n");
     source.extend(hooks.map(|name| hook(elf, name)));
     if is_x86 {

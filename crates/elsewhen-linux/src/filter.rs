@@ -96,7 +96,7 @@ impl Filter {
                 };
                 numbers.extend(rows.filter_map(own).map(|(number, row)| (number, What::Row(row))));
             }
-            numbers.push((WAIT_IS_OVER, What::Always));
+            numbers.push((WAIT_IS_OVER, What::WaitIsOver));
         }
         numbers.sort_by_key(|(number, _)| *number);
         code.select(&numbers, reach.unwrap_or(Reach::from_bits(0)));
@@ -151,7 +151,10 @@ enum What {
     #[cfg(target_arch = "x86_64")]
     SetThreadArea,
     /// Caught, whoever makes it.
+    #[cfg(target_arch = "x86_64")]
     Always,
+    /// Caught where the gate makes it.
+    WaitIsOver,
 }
 
 /// Instructions as the kernel reads them.
@@ -264,7 +267,10 @@ impl Assembler {
                 What::Ask => self.ask(),
                 #[cfg(target_arch = "x86_64")]
                 What::SetThreadArea => self.set_thread_area(),
-                What::Always => self.emit(RETURN, CATCH),
+                #[cfg(target_arch = "x86_64")]
+                What::Always | What::WaitIsOver => self.emit(RETURN, CATCH),
+                #[cfg(target_arch = "aarch64")]
+                What::WaitIsOver => self.wait_is_over(),
             }
             self.land(other);
             self.emit(RETURN, ALLOW);
@@ -340,6 +346,20 @@ impl Assembler {
         self.land(above);
         self.emit(RETURN, CATCH);
         self.land(inside);
+        self.emit(RETURN, ALLOW);
+    }
+
+    /// Catches the call with which handlers return, where the gate makes it.
+    #[cfg(target_arch = "aarch64")]
+    fn wait_is_over(&mut self) {
+        const OVER: u64 = IMAGE_ADDRESS + elsewhen_vdso::image::HOOK_GATE_OVER;
+        self.emit(LOAD, DATA_IP);
+        let low = self.jump_unless(JUMP_IF_EQUAL, OVER as u32);
+        self.emit(LOAD, DATA_IP + 4);
+        let high = self.jump_unless(JUMP_IF_EQUAL, (OVER >> 32) as u32);
+        self.emit(RETURN, CATCH);
+        self.land(low);
+        self.land(high);
         self.emit(RETURN, ALLOW);
     }
 

@@ -3,7 +3,7 @@
 //! A system call keeps every register but x0 there, so that only the return from a handler can bring a thread back to behind
 //! its call as if that had been made. Hence the handler of `SIGSYS` translates, and answers most calls. A wait is made by the
 //! few instructions here, in the thread itself, so that it is interrupted, restarted or left by `longjmp` as any is; a call
-//! that the filter always catches then leads back to the handler. The registers that these instructions use are kept in a
+//! that the filter catches there then leads back to the handler. The registers that these instructions use are kept in a
 //! [`Frame`] at the stack pointer; all others stay the caller's.
 
 use crate::dispatch;
@@ -66,16 +66,16 @@ impl Arguments {
 global_asm!(
     ".pushsection .text.elsewhen_gate, \"ax\", @progbits",
     ".balign 64",
-    ".globl elsewhen_gate, elsewhen_sigsys, elsewhen_restorer, elsewhen_cancel",
+    ".globl elsewhen_gate, elsewhen_gate_over, elsewhen_sigsys, elsewhen_restorer, elsewhen_cancel",
     ".type elsewhen_gate, @function",
+    ".type elsewhen_gate_over, @function",
     ".type elsewhen_sigsys, @function",
     ".type elsewhen_restorer, @function",
     ".type elsewhen_cancel, @function",
     "elsewhen_gate:",
     "svc #0",
     "elsewhen_gate_made:",
-    "movz x8, {wait_is_over_low}",
-    "movk x8, {wait_is_over_high}, lsl #16",
+    "mov x8, {wait_is_over}",
     "svc #0",
     "elsewhen_gate_over:",
     "brk #1",
@@ -92,16 +92,16 @@ global_asm!(
     "sub sp, sp, {room}",
     "mov x3, sp",
     "bl {on_sigsys}",
-    "add sp, sp, {room}",
     "mov x9, x0",
-    "str x1, [sp, #40]",
-    "ldp x0, x1, [sp, #16]",
-    "ldr x2, [sp, #32]",
+    "str x1, [x29, #40]",
+    "ldp x0, x1, [x29, #16]",
+    "ldr x2, [x29, #32]",
     "cbz x9, 2f",
     "blr x9",
-    "ldr x0, [sp, #40]",
+    "ldr x0, [x29, #40]",
     "bl {after_sigsys}",
     "2:",
+    "mov sp, x29",
     "ldp x29, x30, [sp], #64",
     "ret",
     ".size elsewhen_sigsys, . - elsewhen_sigsys",
@@ -126,8 +126,7 @@ global_asm!(
     "svc #0",
     ".size elsewhen_restorer, . - elsewhen_restorer",
     ".popsection",
-    wait_is_over_low = const WAIT_IS_OVER & 0xffff,
-    wait_is_over_high = const WAIT_IS_OVER >> 16,
+    wait_is_over = const WAIT_IS_OVER,
     room = const size_of::<Frame>(),
     rt_sigreturn = const numbers::RT_SIGRETURN,
     on_sigsys = sym signals::on_sigsys,
@@ -214,10 +213,14 @@ pub(crate) struct Context {
 const _: () = assert!(offset_of!(Context, blocked) == 40 && offset_of!(Context, registers) == 184);
 
 impl Context {
-    /// What tells a thread behind a call that the handler has answered from one whose call has been lost.
+    /// What tells a thread behind a call that the handler has answered from one whose call has been lost, unless that makes
+    /// the same call over and over, to the same result, and counts in none of its registers.
     fn note(&self) -> [u64; 4] {
         const ANSWERED: u64 = 0xe15e_0001_616e_7377;
-        [opaque(ANSWERED), self.registers.pc, self.registers.sp, self.registers.x[0]]
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let Registers { x, sp, pc, .. } = &self.registers;
+        let all = x.iter().fold(0, |all: u64, register| (all.rotate_left(5) ^ register).wrapping_mul(SPREAD));
+        [opaque(ANSWERED), *pc, *sp, all]
     }
 
     /// Notes that a call has been answered. A signal that arrives when the handler returns finds its frame in the very same

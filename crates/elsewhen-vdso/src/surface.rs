@@ -15,7 +15,13 @@ use crate::native::{ABSENT, native};
 pub const TRAP_MARK: u16 = 0xe15e;
 
 /// The number of no system call, always caught: a wait is over that the handler has translated.
+#[cfg(target_arch = "x86_64")]
 pub const WAIT_IS_OVER: u32 = 0x1_e15e;
+
+/// The number of `rt_sigreturn`, which every filter of a program's own must let through, caught in one place of the image: a
+/// wait is over that the handler has translated.
+#[cfg(target_arch = "aarch64")]
+pub const WAIT_IS_OVER: u32 = 139;
 
 /// The value of a queued `SIGSYS` with which the host side makes a wait look at the page again.
 pub const WAKE_MARK: u64 = 0xe15e_0001_7761_6b65;
