@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// What the behaviour tests run, and what brings them.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "bash",
     "busybox-static",
     "coreutils",
@@ -30,6 +30,7 @@ const PACKAGES: [&str; 20] = [
     "python3-minimal",
     "sed",
     "strace",
+    "tzdata",
     "util-linux",
 ];
 

@@ -64,8 +64,10 @@ int main(int count, char **arguments)
     if (result != 0)
         printf("%s failed %d\n", way, errno);
     struct stat of;
+#ifndef NO_SUCH_CALL
     show_stat("stat", syscall(SYS_stat, path, &of), &of);
     show_stat("lstat", syscall(SYS_lstat, path, &of), &of);
+#endif
     show_stat("fstat", syscall(SYS_fstat, fd, &of), &of);
     show_stat("newfstatat", syscall(SYS_newfstatat, AT_FDCWD, path, &of, 0), &of);
     struct statx ofx;

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	clockGettime   = 228
-	clockNanosleep = 230
-	gettimeofday   = 96
+	clockGettime   = syscall.SYS_CLOCK_GETTIME
+	clockNanosleep = syscall.SYS_CLOCK_NANOSLEEP
+	gettimeofday   = syscall.SYS_GETTIMEOFDAY
 	monotonic      = 1
 	absolute       = 1
 )

@@ -13,7 +13,7 @@ fn a_running_process_is_refused_with_the_reason() {
         let mut attach = Command::new(ELSEWHEN);
         attach.args(arguments);
         let outcome = run_quietly(attach);
-        assert_eq!(outcome.code(), 126, "{outcome:?}");
+        assert_eq!(outcome.code(), 125, "{outcome:?}");
         assert!(outcome.stderr.contains("start it with `elsewhen run`"), "{outcome:?}");
     }
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();

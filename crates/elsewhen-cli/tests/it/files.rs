@@ -34,7 +34,9 @@ fn modified(path: &Path) -> i128 {
 fn times_that_are_set_read_back_and_are_stored_by_the_hosts_clock() {
     let (folder, guest) = (Folder::new("files"), guest("files"));
     let asked = i128::from(SECONDS + 1) * SECOND;
-    for way in ["utimensat", "futimens", "utimes", "futimesat", "utime", "omit"] {
+    // Of which not every machine has a call.
+    let old = if cfg!(target_arch = "x86_64") { &["utimes", "futimesat", "utime"][..] } else { &[] };
+    for way in ["utimensat", "futimens", "omit"].iter().chain(old).copied() {
         let (native, inside) = (folder.at(&format!("native-{way}")), folder.at(&format!("inside-{way}")));
         let outside = told(Command::new(&guest), &native, way);
         let within = told(elsewhen(FOLLOW, &guest), &inside, way);

@@ -54,6 +54,9 @@ const CHANGED: &[(&str, &str)] = &[
 /// Cases that a namespace changes for 32-bit programs, besides those of all.
 const CHANGED_32: &[(&str, &str)] = &[("stack_8k", "two signal frames do not fit where they are large")];
 
+/// Cases that a namespace changes on arm64, besides.
+const CHANGED_ARM64: &[(&str, &str)] = &[("stack_8k", "two signal frames do not fit")];
+
 /// Cases that a namespace changes for x32 programs, besides those of all.
 const CHANGED_X32: &[(&str, &str)] = &[
     ("sys_handler", "a handler of SIGSYS gets the siginfo_t and the context of a 64-bit program"),
@@ -126,6 +129,7 @@ pub(crate) fn compare_builds(test: &str, guest: &str, group: &[&str], builds: &[
         let changed: &[_] = match build {
             Build::Bits32 | Build::Bits32Static => CHANGED_32,
             Build::X32 | Build::X32Static => CHANGED_X32,
+            _ if cfg!(target_arch = "aarch64") => CHANGED_ARM64,
             _ => &[],
         };
         let path = match guest_as(guest, build) {
