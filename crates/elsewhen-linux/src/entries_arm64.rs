@@ -148,7 +148,7 @@ fn relocated(instruction: u32, from: u64, to: u64) -> Option<u32> {
         // The vDSO is whole pages, so what is true of offsets in it is true of addresses.
         let moved = if kind == ADR { from.wrapping_sub(to) as i64 } else { (from >> 12).wrapping_sub(to >> 12) as i64 };
         let distance = distance + moved;
-        if distance < -(1 << 20) || distance >= 1 << 20 {
+        if !(-(1 << 20)..1 << 20).contains(&distance) {
             return None;
         }
         let distance = distance as u32;
@@ -158,7 +158,7 @@ fn relocated(instruction: u32, from: u64, to: u64) -> Option<u32> {
     let (_, _, low, width) = RELATIVE.into_iter().find(|(mask, value, ..)| instruction & mask == *value)?;
     let distance = target.wrapping_sub(to) as i64 / WIDTH as i64;
     let reach = 1 << (width - 1);
-    if distance < -reach || distance >= reach {
+    if !(-reach..reach).contains(&distance) {
         return None;
     }
     let field = (u32::MAX >> (32 - width)) << low;

@@ -448,6 +448,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     const ANNOUNCED_32: [u32; 3] = [I386_EXECVE, I386_SET_THREAD_AREA, I386_EXECVEAT];
 
     fn reaches() -> impl Iterator<Item = Reach> {
@@ -530,7 +531,7 @@ mod tests {
                 let caught = rows().any(|row| row.number == nr && row.rules.iter().any(|rule| rule.need.holds(reach)));
                 let (_, seen) = run(&filter, &Data { nr, arch: AUDIT_ARCH_NATIVE, ip: 0, args: [0; 6] });
                 let constant = seen.is_subset(&BTreeSet::from([DATA_NR, DATA_ARCH]));
-                assert!(constant || caught || nr == 158, "call {nr} looks at {seen:?}");
+                assert!(constant || caught || nr == ASK.0 || nr == WAIT_IS_OVER, "call {nr} looks at {seen:?}");
             }
             assert!(filter.len() < 4096, "the kernel takes no more");
         }
@@ -566,6 +567,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn exactly_program_starts_are_announced() {
         for reach in reaches() {
@@ -586,6 +588,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn calls_of_the_32_bit_interface_are_caught_where_their_equals_are() {
         for reach in reaches() {
@@ -624,6 +627,7 @@ mod tests {
         }));
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_stubs_own_call_passes_and_nothing_that_resembles_it() {
         let filter = Filter::new(Reach::ALL);
@@ -640,6 +644,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn only_setting_the_fs_base_is_announced_of_arch_prctl() {
         let filter = Filter::new(Reach::LEAST);
@@ -647,6 +652,23 @@ mod tests {
             let expected = if code == 0x1002 { ANNOUNCE } else { ALLOW };
             let found = verdict(&filter, AUDIT_ARCH_NATIVE, 158, 0, [code, 0, 0, 0, 0, 0]);
             assert_eq!(found, expected, "arch_prctl({code:#x})");
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn what_is_said_to_the_supervisor_is_announced_and_a_wait_that_is_over_is_caught() {
+        const OVER: u64 = IMAGE_ADDRESS + elsewhen_vdso::image::HOOK_GATE_OVER;
+        for reach in reaches() {
+            let filter = Filter::new(reach);
+            let announced = |nr: &u32| verdict(&filter, AUDIT_ARCH_NATIVE, *nr, 0, [0; 6]) == ANNOUNCE;
+            let found: Vec<u32> = (0..0x4_0000).filter(announced).collect();
+            assert_eq!(found, [libc::SYS_execve as u32, libc::SYS_execveat as u32, ASK.0]);
+            let returns = |ip| verdict(&filter, AUDIT_ARCH_NATIVE, WAIT_IS_OVER, ip, [0; 6]);
+            assert_eq!(returns(OVER), CATCH);
+            for ip in [0, OVER - 4, OVER + 4, OVER as u32 as u64, 1 << 40 | OVER] {
+                assert_eq!(returns(ip), ALLOW);
+            }
         }
     }
 }

@@ -450,15 +450,18 @@ impl Frame {
 
     /// Does to the nanoseconds of some times what the kernel does to those of x32 programs, which may have no more than a
     /// word of 32 bits for them.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn narrow(&self, times: &mut [u64]) {
-        #[cfg(target_arch = "x86_64")]
         if self.is_x32() {
             for nsec in times.iter_mut().skip(1).step_by(2) {
                 *nsec = opaque(*nsec & 0xffff_ffff);
             }
         }
-        let _ = times;
     }
+
+    /// There are no such programs.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const fn narrow(&self, _times: &mut [u64]) {}
 
     /// Gives the kernel the translated time in place of an argument.
     pub(crate) fn point(&mut self, argument: u8) {
