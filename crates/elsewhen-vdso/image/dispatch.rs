@@ -82,9 +82,10 @@ pub(crate) extern "C" fn begin(frame: &mut Frame) -> Next {
 pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     let by_vsyscall = frame.answer & VSYSCALL != 0;
     frame.answer &= !VSYSCALL;
-    frame.original = frame.answer;
+    // The kernel looks at no more of it.
+    frame.wait.original = frame.answer as u32;
     frame.number = u64::from(native_of(frame.answer as u32));
-    frame.call[0] = frame.original;
+    frame.call[0] = frame.answer;
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
         *place = frame.args.get(at as u8);
     }
@@ -249,7 +250,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         return again(frame);
     }
     let result = frame.result;
-    if frame.call[0] != frame.original && is_refusal(result) && fall_back(frame) {
+    if frame.call[0] as u32 != frame.wait.original && is_refusal(result) && fall_back(frame) {
         return Next::Call;
     }
     frame.answer = result as u64;
@@ -285,7 +286,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::TimerfdGettime if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => arming::rescale(frame.args.get(2), 4, Form::Timeval),
-        Action::Alarm if frame.call[0] != frame.original => {
+        Action::Alarm if frame.call[0] as u32 != frame.wait.original => {
             if result == 0 {
                 arming::after_alarm(frame);
             }
@@ -360,7 +361,7 @@ fn clock_getres(frame: &mut Frame) -> Step {
 fn make(frame: &Frame) -> i64 {
     let args = [0, 1, 2, 3, 4, 5].map(|at| frame.args.get(at) as usize);
     // SAFETY: the caller's own call with the caller's own arguments.
-    unsafe { syscall(frame.original as i64, args) }
+    unsafe { syscall(frame.original() as i64, args) }
 }
 
 #[inline(never)]
@@ -430,16 +431,21 @@ impl Frame {
         before != counter
     }
 
+    /// The caller's number, as it is.
+    pub(crate) const fn original(&self) -> u64 {
+        self.wait.original as u64
+    }
+
     /// Whether the call is one of the x32 interface.
     #[cfg(target_arch = "x86_64")]
     pub(crate) const fn is_x32(&self) -> bool {
-        self.original as u32 & X32_BIT != 0
+        self.wait.original & X32_BIT != 0
     }
 
     /// The number of a native call in the interface by which the caller makes its own.
     #[cfg(target_arch = "x86_64")]
     pub(crate) const fn by_own_interface(&self, number: u64) -> u64 {
-        number | self.original & X32_BIT as u64
+        number | (self.wait.original & X32_BIT) as u64
     }
 
     /// There is one interface.
@@ -614,7 +620,7 @@ fn fall_back(frame: &mut Frame) -> bool {
     for (at, place) in frame.call.iter_mut().skip(1).enumerate() {
         *place = frame.args.get(at as u8);
     }
-    frame.call[0] = frame.original;
+    frame.call[0] = frame.original();
     if frame.number == SYS_ALARM {
         let value_ns = (u64::from(frame.args.get(0) as u32) * NSEC_PER_SEC as u64) as i64;
         frame.call[1] = (wait_to_host(value_ns, pace()) as u64).div_ceil(NSEC_PER_SEC as u64);

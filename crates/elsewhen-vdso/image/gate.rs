@@ -44,8 +44,6 @@ pub(crate) struct Frame {
     by_handler: u32,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
-    /// The caller's number, as it is.
-    pub(crate) original: u64,
     r15: u64,
     r14: u64,
     r13: u64,
@@ -653,7 +651,7 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     if !dispatch::is_wait(frame.number as u32) {
         return;
     }
-    let (mut rip, mut rax) = (frame.return_address - 2, frame.original);
+    let (mut rip, mut rax) = (frame.return_address - 2, frame.original());
     if registers.rip == label!("elsewhen_gate_made") {
         frame.result = registers.rax as i64;
         if dispatch::finish(frame) == Next::Return {

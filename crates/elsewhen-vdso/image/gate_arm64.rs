@@ -39,8 +39,6 @@ pub(crate) struct Frame {
     _reserved: u32,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
-    /// The caller's number, as it is.
-    pub(crate) original: u64,
     /// The caller's arguments.
     pub(crate) args: Arguments,
     /// The caller's number; in the end, what the caller finds in place of its first argument.

@@ -734,7 +734,7 @@ pub(crate) fn sigaction(frame: &mut Frame) -> Result<Next, i64> {
     #[cfg(target_arch = "x86_64")]
     if frame.is_x32() {
         // By the interface of the call the kernel knows which frame the handler gets.
-        let (call, number) = (ActionCall { stack: frame.stack, signal, new, old }, frame.original as i64);
+        let (call, number) = (ActionCall { stack: frame.stack, signal, new, old }, frame.original() as i64);
         return Err(calls32::set_action(&call, gate::cancel_handler(), |new, old| {
             // SAFETY: the kernel reads one action and writes one, both ours.
             unsafe { syscall(number, [signal as usize, new, old, SET_SIZE as usize, 0, 0]) }

@@ -23,6 +23,8 @@ pub(crate) struct Wait {
     clock: i32,
     /// The page as it was when this was translated.
     ticket: Ticket,
+    /// Not of the wait, but where there is place: the caller's number, as it is.
+    pub(crate) original: u32,
     /// The deadline, or what is left of a duration, by the member's clock.
     member_ns: i64,
     /// When the duration began, by the host's MONOTONIC; of a deadline, where its clock stands.
