@@ -6,10 +6,17 @@ use elsewhen_vdso::elf::{Elf, PT_DYNAMIC, SHT_DYNSYM};
 use elsewhen_vdso::image::{HOOK_CLOCK_GETTIME, IMAGE};
 use std::collections::BTreeMap;
 
-/// The kernel's names on x86-64, and their aliases without prefix for old libcs.
+/// The kernel's names on x86-64, which have aliases without prefix for old libcs.
+#[cfg(target_arch = "x86_64")]
 const NAMES: [&str; 5] = ["clock_gettime", "gettimeofday", "time", "getcpu", "clock_getres"];
-/// `vd_hash` of `LINUX_2.6`, as Go and the kernel's own parse_vdso.c compare it.
-const LINUX_2_6: (&str, u32) = ("LINUX_2.6", 0x03ae_75f6);
+/// And on arm64, which have none.
+#[cfg(target_arch = "aarch64")]
+const NAMES: [&str; 3] = ["clock_gettime", "gettimeofday", "clock_getres"];
+/// What they begin with.
+const PREFIX: &str = if cfg!(target_arch = "x86_64") { "__vdso_" } else { "__kernel_" };
+/// Their version, and its `vd_hash`, as Go and the kernel's own parse_vdso.c compare it.
+const VERSION: (&str, u32) =
+    if cfg!(target_arch = "x86_64") { ("LINUX_2.6", 0x03ae_75f6) } else { ("LINUX_2.6.39", 0x075f_cb89) };
 
 const DT_HASH: u64 = 4;
 const DT_STRTAB: u64 = 5;
@@ -107,7 +114,7 @@ fn as_glibc(name: &str, dynamic: &BTreeMap<u64, u64>) -> Option<u64> {
     loop {
         let chained = u32_at(chain_at + 4 * u64::from(index - first));
         let found = entry(dynamic, index);
-        if (chained ^ hash) >> 1 == 0 && usable(&found, name) && version(dynamic, index) == LINUX_2_6 {
+        if (chained ^ hash) >> 1 == 0 && usable(&found, name) && version(dynamic, index) == VERSION {
             return Some(found.value);
         }
         if chained & 1 == 1 {
@@ -122,7 +129,7 @@ fn as_musl(name: &str, dynamic: &BTreeMap<u64, u64>) -> Option<u64> {
     let count = u32_at(dynamic[&DT_HASH] + 4);
     (0..count).find_map(|index| {
         let found = entry(dynamic, index);
-        (usable(&found, name) && version(dynamic, index).0 == LINUX_2_6.0).then_some(found.value)
+        (usable(&found, name) && version(dynamic, index).0 == VERSION.0).then_some(found.value)
     })
 }
 
@@ -133,7 +140,7 @@ fn as_go(name: &str, dynamic: &BTreeMap<u64, u64>) -> Option<u64> {
     let mut index = u32_at(table + 8 + 4 * u64::from(elf_hash(name) % buckets));
     while index != 0 {
         let found = entry(dynamic, index);
-        if usable(&found, name) && version(dynamic, index).1 == LINUX_2_6.1 {
+        if usable(&found, name) && version(dynamic, index).1 == VERSION.1 {
             return Some(found.value);
         }
         index = u32_at(table + 8 + 4 * u64::from(buckets + index));
@@ -152,9 +159,10 @@ fn as_bionic(name: &str) -> Option<u64> {
 fn every_consumer_finds_the_same_functions() {
     let dynamic = dynamic();
     for name in NAMES {
-        let full = format!("__vdso_{name}");
+        let full = format!("{PREFIX}{name}");
         let address = as_glibc(&full, &dynamic).unwrap_or_else(|| panic!("glibc does not find {full}"));
-        for name in [full.as_str(), name] {
+        let alias = if cfg!(target_arch = "x86_64") { name } else { &full };
+        for name in [&full, alias] {
             assert_eq!(as_glibc(name, &dynamic), Some(address), "glibc, {name}");
             assert_eq!(as_musl(name, &dynamic), Some(address), "musl, {name}");
             assert_eq!(as_go(name, &dynamic), Some(address), "go, {name}");
@@ -179,7 +187,7 @@ fn the_image_is_named_and_shaped_like_a_vdso() {
     let dynamic = dynamic();
     // AddressSanitizer aborts on a vDSO whose name does not begin with "linux-".
     assert_eq!(string_at(dynamic[&DT_STRTAB] + dynamic[&DT_SONAME]), "linux-vdso.so.1");
-    assert_eq!(elf_hash("LINUX_2.6"), LINUX_2_6.1);
+    assert_eq!(elf_hash(VERSION.0), VERSION.1);
     let tags = [5, 6, 10, 11, DT_HASH, DT_GNU_HASH, DT_VERSYM, DT_VERDEF, 0x6fff_fffd];
     assert!(tags.iter().all(|tag| dynamic.contains_key(tag)));
     // No relocations (7, 17, 23), no text relocations (22).
