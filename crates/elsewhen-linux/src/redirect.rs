@@ -74,6 +74,8 @@ pub struct Patch {
     original: Vec<u8>,
     /// `ABI_*`: for what kind of programs it is.
     abi: u64,
+    /// Whether what is added leaves the section headers where they are.
+    has_sections: bool,
     /// From the first redirected entry to the last, with the code between.
     entries: Span,
     /// The mark, trampolines and thunks, and the stub.
@@ -167,7 +169,20 @@ impl HostVdso {
     /// # Errors
     /// Where the vDSO has no `clock_gettime`, an entry cannot be redirected, or there is no room.
     pub fn patch(&self) -> Result<Patch> {
-        self.patch_with(stub::code())
+        self.patch_with(stub::code(), self.used())
+    }
+
+    /// As [`patch`](Self::patch), over the section headers too, which the program's copy then no longer has: they lie behind
+    /// what is loaded, and nothing that an x32 program runs looks for them.
+    ///
+    /// # Errors
+    /// As [`patch`](Self::patch).
+    #[cfg(target_arch = "x86_64")]
+    fn patch_over_sections(&self) -> Result<Patch> {
+        let loaded = self.elf().into_iter().flat_map(Elf::segments).filter(|segment| segment.kind == elf::PT_LOAD);
+        let end = loaded.map(|segment| segment.vaddr.saturating_add(segment.mem_size)).max();
+        let end = end.and_then(|end| usize::try_from(end).ok()).unwrap_or(self.bytes.len());
+        Ok(Patch { has_sections: false, ..self.patch_with(stub::code(), end)? })
     }
 
     /// As [`patch`](Self::patch), with the stub for running processes in place of the one for programs that start.
@@ -176,13 +191,14 @@ impl HostVdso {
     /// As [`patch`](Self::patch).
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn patch_running(&self) -> Result<Patch> {
-        self.patch_with(attach_stub::code())
+        self.patch_with(attach_stub::code(), self.used())
     }
 
-    fn patch_with(&self, stub_code: &[u8]) -> Result<Patch> {
+    /// Computes the patch that adds a stub and all else from an offset on.
+    fn patch_with(&self, stub_code: &[u8], from: usize) -> Result<Patch> {
         let elf = self.elf().ok_or_else(|| Error::refused("the vDSO is not an ELF image"))?;
         let mut patched = self.bytes.clone();
-        let mut addition = Addition { at: self.used().next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
+        let mut addition = Addition { at: from.next_multiple_of(16), bytes: MARK.to_le_bytes().to_vec() };
         let mut trampolines: Vec<(&str, u64)> = Vec::new();
         let mut jumps = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -227,6 +243,7 @@ impl HostVdso {
             addition: Span { offset: addition.at, bytes: addition.bytes },
             original: self.bytes.clone(),
             abi: self.abi,
+            has_sections: true,
             stub,
             host_clock: trampolines.first().map_or(0, |(_, at)| *at),
             #[cfg(target_arch = "x86_64")]
@@ -251,7 +268,8 @@ pub(crate) trait Other: Sized {
 #[cfg(target_arch = "x86_64")]
 impl Other for Patch {
     fn of(original: Vec<u8>) -> Result<Self> {
-        HostVdso::of_x32(original).patch()
+        let vdso = HostVdso::of_x32(original);
+        vdso.patch().or_else(|_| vdso.patch_over_sections())
     }
 
     fn original(&self) -> &[u8] {
@@ -368,6 +386,11 @@ impl Patch {
         memory.read(vdso, &mut found)?;
         if found != self.original {
             return Err(Error::refused(format!("the vDSO of process {} is not the kernel's", memory.tid().0)));
+        }
+        if !self.has_sections {
+            // `e_shoff`, `e_shnum` and `e_shstrndx` of a file with addresses of 32 bits.
+            memory.write(vdso.plus(32), &[0; 4])?;
+            memory.write(vdso.plus(48), &[0; 4])?;
         }
         memory.write(vdso.plus(self.addition.offset as u64), &self.addition.bytes)
     }
