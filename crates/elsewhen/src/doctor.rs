@@ -109,11 +109,9 @@ fn programs() -> Finding {
         Verdict::Works,
         subject,
         match (probe::runs_32_bit_programs(), probe::runs_x32_programs()) {
-            (true, true) => "64-bit (x86-64), 32-bit (i386) and, where their vDSO has room, x32 ones",
+            (true, true) => "64-bit (x86-64), 32-bit (i386) and x32 ones",
             (true, false) => "64-bit (x86-64) and 32-bit (i386) ones; this kernel runs no x32 ones",
-            (false, true) => {
-                "64-bit (x86-64) and, where their vDSO has room, x32 ones; this kernel runs no 32-bit (i386) ones"
-            }
+            (false, true) => "64-bit (x86-64) and x32 ones; this kernel runs no 32-bit (i386) ones",
             (false, false) => "64-bit (x86-64) ones; this kernel runs no 32-bit (i386) and no x32 ones",
         },
     )
