@@ -331,6 +331,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     /// A 32-bit program that waits for ever.
     struct Program(Child);
@@ -364,9 +365,23 @@ mod tests {
             let child = Command::new(&path).stdin(Stdio::null()).spawn();
             std::fs::remove_file(&path).unwrap();
             match child {
-                Ok(child) => Some(Self(child)),
+                Ok(child) => {
+                    let program = Self(child);
+                    program.wait_until_it_waits();
+                    Some(program)
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => None,
                 Err(error) => panic!("{error}"),
+            }
+        }
+
+        /// `spawn` returns when the child has a new address space, but not yet anything in it.
+        fn wait_until_it_waits(&self) {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let call = format!("/proc/{}/syscall", self.0.id());
+            while !std::fs::read_to_string(&call).unwrap().starts_with("29 ") {
+                assert!(Instant::now() < deadline, "the program does not wait");
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }
