@@ -1,8 +1,8 @@
 //! From the texts of the arguments to a request to the library. Nothing here acts.
 
 use crate::args::{self, Abilities, Attach, Create, Faketime, Files, Run, Set};
-use elsewhen::spec::{FakeDate, GrammarError, parse_date, parse_duration, parse_faketime, split_clock};
-use elsewhen::{Clocks, Family, Rate, SignedDuration, Spec};
+use elsewhen::spec::{Asked, FakeDate, GrammarError, Texts, claim, parse_duration, parse_faketime, split_clock};
+use elsewhen::{Clocks, Family, SignedDuration, Spec};
 use std::fmt;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl fmt::Display for Refusal {
 
 /// What `elsewhen run` asks.
 pub(crate) fn of_run(run: &Run) -> Result<Spec, Refusal> {
-    let spec = with_abilities(of_clocks(&run.clocks)?.0, &run.abilities);
+    let spec = with_abilities(of_clocks(&run.clocks)?.spec, &run.abilities);
     match &run.name {
         Some(name) => spec.with_name(name).map_err(in_flag("--name")),
         None => Ok(spec),
@@ -34,13 +34,13 @@ pub(crate) fn of_run(run: &Run) -> Result<Spec, Refusal> {
 
 /// What `elsewhen create` asks.
 pub(crate) fn of_create(create: &Create) -> Result<Spec, Refusal> {
-    let spec = with_abilities(of_clocks(&create.clocks)?.0, &create.abilities);
+    let spec = with_abilities(of_clocks(&create.clocks)?.spec, &create.abilities);
     Ok(spec.with_name(&create.name).map_err(in_flag(""))?.persistent())
 }
 
 /// What `elsewhen attach` asks of a new namespace.
 pub(crate) fn of_attach(attach: &Attach) -> Result<Spec, Refusal> {
-    let spec = with_abilities(of_clocks(&attach.clocks)?.0, &attach.abilities);
+    let spec = with_abilities(of_clocks(&attach.clocks)?.spec, &attach.abilities);
     if spec.is_empty() {
         return Err(Refusal::Conflict("nothing is asked for: give --to, --at, --offset, --rate or --freeze".into()));
     }
@@ -50,16 +50,16 @@ pub(crate) fn of_attach(attach: &Attach) -> Result<Spec, Refusal> {
 
 /// What `elsewhen set` asks.
 pub(crate) fn of_set(set: &Set) -> Result<Spec, Refusal> {
-    let (mut spec, mut positioned, mut paced) = of_clocks(&set.clocks)?;
+    let Asked { mut spec, mut positioned, mut paced } = of_clocks(&set.clocks)?;
     for text in &set.by {
         let (clocks, duration) = split_clock(text).map_err(in_flag("--by"))?;
         let clocks = clocks.unwrap_or(Family::Realtime.into());
-        claim(&mut positioned, clocks, "--at, --offset and --by")?;
+        claim(&mut positioned, clocks, "--at, --offset and --by").map_err(in_flag(""))?;
         spec = spec.by(clocks, SignedDuration::from_nanos(parse_duration(duration).map_err(in_flag("--by"))?));
     }
     for text in &set.thaw {
         let clocks = Clocks::parse(text).map_err(in_flag("--thaw"))?;
-        claim(&mut paced, clocks, "--rate, --freeze and --thaw")?;
+        claim(&mut paced, clocks, "--rate, --freeze and --thaw").map_err(in_flag(""))?;
         spec = spec.thaw(clocks);
     }
     if let Some(text) = &set.smooth {
@@ -81,33 +81,18 @@ pub(crate) fn positive(flag: &'static str, text: &str) -> Result<Duration, Refus
         .map_err(|_| Refusal::Conflict(format!("{flag}: {text:?} is negative, and time goes on")))
 }
 
-/// What is asked of clocks, and which of them are put somewhere and which are paced.
-fn of_clocks(asked: &args::Clocks) -> Result<(Spec, Clocks, Clocks), Refusal> {
-    let mut spec = Spec::new();
-    let (mut positioned, mut paced) = (Clocks::NONE, Clocks::NONE);
-    if let Some(at) = &asked.at {
-        spec = spec.at(parse_date(at).map_err(in_flag("--at"))?);
-        positioned = Family::Realtime.into();
+/// What is asked of clocks.
+fn of_clocks(asked: &args::Clocks) -> Result<Asked, Refusal> {
+    fn texts(values: &[String]) -> Vec<&str> {
+        values.iter().map(String::as_str).collect()
     }
-    for text in &asked.offset {
-        let (clocks, duration) = split_clock(text).map_err(in_flag("--offset"))?;
-        let clocks = clocks.unwrap_or(Family::Realtime.into());
-        claim(&mut positioned, clocks, "--at and --offset")?;
-        let offset = parse_duration(duration).map_err(in_flag("--offset"))?;
-        spec = spec.offset(clocks, SignedDuration::from_nanos(offset));
-    }
-    for text in &asked.rate {
-        let (clocks, rate) = split_clock(text).map_err(in_flag("--rate"))?;
-        let clocks = clocks.unwrap_or(Clocks::ALL);
-        claim(&mut paced, clocks, "--rate and --freeze")?;
-        spec = spec.rate_of(clocks, Rate::parse(rate).map_err(in_flag("--rate"))?);
-    }
-    for text in &asked.freeze {
-        let clocks = Clocks::parse(text).map_err(in_flag("--freeze"))?;
-        claim(&mut paced, clocks, "--rate and --freeze")?;
-        spec = spec.freeze(clocks);
-    }
-    Ok((spec, positioned, paced))
+    let texts = Texts {
+        at: asked.at.as_deref(),
+        offset: texts(&asked.offset),
+        rate: texts(&asked.rate),
+        freeze: texts(&asked.freeze),
+    };
+    texts.read(|key| format!("--{key}")).map_err(in_flag(""))
 }
 
 /// Whether BOOTTIME is asked for by name.
@@ -152,16 +137,4 @@ pub(crate) fn of_faketime(faketime: &Faketime) -> Result<Spec, Refusal> {
 
 fn in_flag(flag: &'static str) -> impl Fn(GrammarError) -> Refusal {
     move |error| Refusal::Grammar(flag, error)
-}
-
-/// Notes that a clock is spoken for, and refuses to have it spoken for twice.
-fn claim(taken: &mut Clocks, clocks: Clocks, flags: &str) -> Result<(), Refusal> {
-    for family in Family::ALL {
-        if taken.contains(family) && clocks.contains(family) {
-            let name = family.name();
-            return Err(Refusal::Conflict(format!("{flags} set {name} twice: name each clock once")));
-        }
-    }
-    *taken = taken.union(clocks);
-    Ok(())
 }

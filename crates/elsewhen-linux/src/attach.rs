@@ -7,7 +7,7 @@ use crate::page::{IMAGE_ADDRESS, PAGE_ADDRESS, STATE_ADDRESS};
 use crate::redirect::Terms;
 use crate::remote::{AuxVector, RemoteAddr, RemoteMemory, Tid};
 use elsewhen_vdso::image;
-use elsewhen_vdso::state::{BELONGS_TO_HOST, BELONGS_TO_TREE, Boot, FILTERED, WIPED_SIZE};
+use elsewhen_vdso::state::{BELONGS_TO_HOST, BELONGS_TO_TREE, Boot, FILTERED, WIPED_SIZE, has_hosts_time};
 use elsewhen_vdso::surface::Reach;
 use std::mem::offset_of;
 
@@ -45,7 +45,7 @@ pub enum Membership {
 pub fn membership(pid: u32) -> Result<Membership> {
     let memory = RemoteMemory::open(Tid(pid))?;
     Ok(match terms(&memory).map(|terms| terms.belongs) {
-        Some(BELONGS_TO_HOST) => Membership::Left,
+        Some(belongs) if has_hosts_time(belongs) => Membership::Left,
         Some(_) => Membership::Member,
         None => Membership::Never,
     })

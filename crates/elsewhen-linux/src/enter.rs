@@ -27,9 +27,9 @@ use crate::stub::{self, Parameters};
 #[cfg(target_arch = "x86_64")]
 use crate::stub::{Caught, FAR_JUMP_LEN, USER_CS_32};
 use crate::trace::{Event, Running, Stopped};
-#[cfg(target_arch = "x86_64")]
-use elsewhen_vdso::state::BELONGS_TO_HOST;
 use elsewhen_vdso::state::Boot;
+#[cfg(target_arch = "x86_64")]
+use elsewhen_vdso::state::has_hosts_time;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -243,7 +243,7 @@ impl Entrance {
         let parameters =
             Parameters { page_fd, image_fd, resume_at, boot, caught: Some(Caught { memory_fd, displaced }) };
         place(memory, patch.stub(vdso), parameters)?;
-        if into.terms.belongs != BELONGS_TO_HOST {
+        if !has_hosts_time(into.terms.belongs) {
             patch.redirect(memory, vdso)?;
         }
         memory.write(resume_at, &stub::far_jump(patch.stub(vdso).plus(stub::at_map())))?;

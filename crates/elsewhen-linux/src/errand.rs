@@ -13,7 +13,7 @@ use crate::running::{SIGSYS, choose, state_word};
 use crate::seccomp::Listener;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
-use elsewhen_vdso::state::{BELONGS_TO_HOST, Errand, State, WIPED_SIZE};
+use elsewhen_vdso::state::{Errand, State, WIPED_SIZE, has_hosts_time};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::io;
 use std::mem::offset_of;
@@ -67,7 +67,7 @@ impl<'a> Run<'a> {
             patch.prepare(&run.memory, vdso)?;
             let boot = boot_bytes(patch.boot(vdso, &terms));
             run.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot)?;
-            if terms.belongs != BELONGS_TO_HOST {
+            if !has_hosts_time(terms.belongs) {
                 run.redirect()?;
             }
         }

@@ -156,6 +156,16 @@ impl Inheritance {
         self
     }
 
+    /// Applies it to every process that executes the command.
+    pub fn give_to(self, command: &mut Command) {
+        let hook = move || {
+            self.apply();
+            Ok(())
+        };
+        // SAFETY: the hook only makes system calls: no allocation, no locks.
+        unsafe { command.pre_exec(hook) };
+    }
+
     /// Applies it to the calling process. Async-signal-safe.
     pub(crate) fn apply(&self) {
         if self.ignored_sigchld {
@@ -221,6 +231,43 @@ impl ListenerSocket {
         // SAFETY: `start` holds the socket open until the process has been started, and this is that process.
         send_listener(unsafe { BorrowedFd::borrow_raw(socket) }, errno, listener)
     }
+}
+
+/// Why a process could not load the filter, known once it has tried to execute its program.
+#[derive(Clone, Debug)]
+pub struct FilterFailure(Arc<AtomicI32>);
+
+impl FilterFailure {
+    /// `None` where it loaded it.
+    pub fn reason(&self) -> Option<Error> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            errno => Some(Error::new("load the members' filter", io::Error::from_raw_os_error(errno))),
+        }
+    }
+}
+
+/// Makes the process that executes the command load the members' filter before, and send the listener to `socket`, as
+/// [`receive_listener`] expects it.
+pub fn send_listener_before_exec(
+    command: &mut Command,
+    filter: Filter,
+    inheritance: Inheritance,
+    socket: OwnedFd,
+) -> FilterFailure {
+    let failure = FilterFailure(Arc::default());
+    let told = failure.clone();
+    let hook = move || {
+        inheritance.apply();
+        let result = seccomp::install(&filter);
+        let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+        told.0.store(errno, Ordering::Relaxed);
+        send_listener(socket.as_fd(), errno, result.as_ref().ok())?;
+        result.map(drop)
+    };
+    // SAFETY: the hook only makes system calls: no allocation, no locks.
+    unsafe { command.pre_exec(hook) };
+    failure
 }
 
 fn send_listener(socket: BorrowedFd<'_>, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {

@@ -15,7 +15,7 @@ use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::setting;
 use crate::signals;
-use crate::state::BELONGS_TO_HOST;
+use crate::state::has_hosts_time;
 #[cfg(target_arch = "x86_64")]
 use crate::surface::X32_BIT;
 use crate::surface::{Action, Reach, WORD_CONFINED, action, catches, native_of};
@@ -154,8 +154,8 @@ pub(crate) fn is_wait(number: u32) -> bool {
 
 fn translate(frame: &mut Frame, action: Action) -> Step {
     use Action::{Adjtimex, ClockAdjtime, ClockSettime, Settimeofday};
-    let has_left = state().belongs.load(Ordering::Relaxed) == BELONGS_TO_HOST;
-    if has_left && matches!(action, Adjtimex | ClockAdjtime | ClockSettime | Settimeofday) {
+    let is_hosts = has_hosts_time(state().belongs.load(Ordering::Relaxed));
+    if is_hosts && matches!(action, Adjtimex | ClockAdjtime | ClockSettime | Settimeofday) {
         // The clock is the host's, and so is the answer.
         return Ok(Next::Call);
     }

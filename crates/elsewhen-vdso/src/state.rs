@@ -131,6 +131,14 @@ pub const BELONGS_TO_TREE: u64 = 0;
 pub const BELONGS_TO_HOST: u64 = 1;
 /// [`State::belongs`]: in the namespace whose page it maps.
 pub const BELONGS_TO_PAGE: u64 = 2;
+/// [`State::belongs`]: starts a container. In the host's time, as is what it executes, until that is under another root
+/// directory: then it is in the namespace of the tree.
+pub const BELONGS_TO_LAUNCHER: u64 = 3;
+
+/// Whether a process that belongs there has the host's time.
+pub const fn has_hosts_time(belongs: u64) -> bool {
+    matches!(belongs, BELONGS_TO_HOST | BELONGS_TO_LAUNCHER)
+}
 
 /// [`State::abi`]: a 64-bit program.
 pub const ABI_NATIVE: u64 = 0;

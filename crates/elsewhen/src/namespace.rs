@@ -16,7 +16,7 @@ use elsewhen_linux::waiters::Members;
 use elsewhen_linux::{clock, inside, probe, process};
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::page::{Identity, Map, Snapshot};
-use elsewhen_vdso::state::BELONGS_TO_HOST;
+use elsewhen_vdso::state::has_hosts_time;
 use elsewhen_vdso::surface::Reach;
 use elsewhen_vdso::transform::{HostNs, Split};
 use jiff::SignedDuration;
@@ -339,7 +339,7 @@ fn entrance() -> Result<Option<Entrance>> {
 
 /// The namespace that this process is in.
 fn outer() -> Option<Snapshot> {
-    inside::terms().filter(|terms| terms.belongs != BELONGS_TO_HOST)?;
+    inside::terms().filter(|terms| !has_hosts_time(terms.belongs))?;
     crate::attach::page_of(std::process::id()).ok()
 }
 

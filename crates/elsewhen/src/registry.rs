@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 /// `O_NOFOLLOW`.
 const NO_FOLLOW: i32 = 0o400_000;
 
-/// The folder, which exists when this returns, is the user's, and nobody else's business.
+/// The folder of this user's named namespaces. It exists when this returns, and nobody else can look into it.
 ///
 /// # Errors
 /// Where it cannot be made, or is not such a folder.
-pub(crate) fn folder() -> Result<PathBuf> {
+pub fn folder() -> Result<PathBuf> {
     let user = elsewhen_linux::process::user();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = match (runtime, user) {

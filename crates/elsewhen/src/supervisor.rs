@@ -16,7 +16,7 @@ use elsewhen_linux::redirect::Terms;
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
 use elsewhen_linux::{attach, page, waiters};
-use elsewhen_vdso::state::{BELONGS_TO_HOST, BELONGS_TO_TREE};
+use elsewhen_vdso::state::{BELONGS_TO_LAUNCHER, BELONGS_TO_TREE, has_hosts_time};
 use elsewhen_vdso::surface::{Reach, WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_FILTER, WORD_PAGE, WORD_SET_CLOCK};
 use std::collections::HashMap;
 use std::fs::File;
@@ -108,6 +108,20 @@ impl Supervisor {
         thread::Builder::new().name("elsewhen".into()).spawn(body)
     }
 
+    /// Serves a launcher and what it starts, in this thread, until no process of them is left.
+    ///
+    /// # Errors
+    /// Where this process cannot see its own root directory.
+    pub(crate) fn serve_launcher(namespace: Arc<Inner>, listener: Listener) -> Result<()> {
+        let outside = Outside::here(namespace.reach);
+        let outside = outside.map_err(|error| Error::setup(format!("look at the root directory: {error}")))?;
+        let start = Arc::new(Mutex::new(StartLog { running: true, ..StartLog::default() }));
+        let mut server = Server::new(namespace, listener, Arc::default(), start);
+        server.outside = Some(outside);
+        server.serve();
+        Ok(())
+    }
+
     /// The gate of a tree whose first program runs. From here on refusals are reported; those that came before
     /// anyone could know that it runs are reported now.
     pub(crate) fn gate(&self, namespace: &Inner) -> Arc<Gate> {
@@ -132,22 +146,27 @@ impl Supervisor {
         let _ = self.thread.join();
         let mut start = lock(&self.start);
         if let Some(filter) = start.filter.take() {
-            return Error::setup(match filter.raw_os_error().map(io::Error::from_raw_os_error).map(|e| e.kind()) {
-                Some(io::ErrorKind::ResourceBusy) => format!(
-                    "cannot supervise {shown}: this process is already in a time namespace, or under another \
-                     seccomp listener; start the program from outside"
-                ),
-                Some(io::ErrorKind::InvalidInput) => format!(
-                    "cannot supervise {shown}: this kernel has no seccomp listeners (Linux 5.9 has; gVisor has not)"
-                ),
-                _ => format!("cannot supervise {shown}: {filter}"),
-            });
+            return not_loaded(shown, &filter);
         }
         if let Some(refusal) = start.refusals.pop() {
             return Error::refused(refusal);
         }
         not_run(shown, error)
     }
+}
+
+/// That the filter could not be loaded before a program was run.
+pub(crate) fn not_loaded(shown: &str, filter: &elsewhen_linux::Error) -> Error {
+    Error::setup(match filter.raw_os_error().map(io::Error::from_raw_os_error).map(|e| e.kind()) {
+        Some(io::ErrorKind::ResourceBusy) => format!(
+            "cannot supervise {shown}: this process is already in a time namespace, or under another \
+             seccomp listener; start the program from outside"
+        ),
+        Some(io::ErrorKind::InvalidInput) => {
+            format!("cannot supervise {shown}: this kernel has no seccomp listeners (Linux 5.9 has; gVisor has not)")
+        }
+        _ => format!("cannot supervise {shown}: {filter}"),
+    })
 }
 
 /// That the kernel, or a supervisor, did not run a program.
@@ -171,8 +190,40 @@ struct Server {
     elsewhere: HashMap<Tid, Elsewhere>,
     /// Pages that such programs have been given, by their inodes; 0 is for the one that changes nothing.
     pages: HashMap<u64, Arc<File>>,
+    /// Where programs are not in the namespace, for a tree that begins with a launcher.
+    outside: Option<Outside>,
     /// Other namespaces whose clock a process of the tree has set or disciplined, by the inodes of their pages.
     opened: HashMap<u64, Namespace>,
+}
+
+/// What tells programs of a launcher from those of what it starts: the root directory, by device and inode.
+struct Outside {
+    root: (u64, u64),
+    reach: Reach,
+}
+
+impl Outside {
+    /// Under this process's own root directory.
+    fn here(reach: Reach) -> io::Result<Self> {
+        Ok(Self { root: Self::root_of("self")?, reach })
+    }
+
+    fn root_of(process: &str) -> io::Result<(u64, u64)> {
+        // What the link leads to, which is not what its name says in another mount namespace.
+        let root = std::fs::metadata(format!("/proc/{process}/root/"))?;
+        Ok((root.dev(), root.ino()))
+    }
+
+    /// The terms on which a program begins that a process with such terms executes.
+    fn terms(&self, tid: Tid, terms: Option<Terms>) -> std::result::Result<Option<Terms>, String> {
+        if terms.is_some_and(|terms| terms.belongs != BELONGS_TO_LAUNCHER) {
+            return Ok(terms);
+        }
+        let root = Self::root_of(&tid.0.to_string());
+        let root = root.map_err(|error| format!("look at the root directory of its process: {error}"))?;
+        let belongs = if root == self.root { BELONGS_TO_LAUNCHER } else { BELONGS_TO_TREE };
+        Ok(Some(Terms { reach: self.reach, filtered: Some(self.reach), belongs }))
+    }
 }
 
 /// Where a program goes whose process has left the namespace of its tree.
@@ -191,6 +242,7 @@ impl Server {
             tracer: None,
             elsewhere: HashMap::new(),
             pages: HashMap::new(),
+            outside: None,
             opened: HashMap::new(),
         }
     }
@@ -250,7 +302,8 @@ impl Server {
         if !self.listener.is_waiting(notification) {
             return Ok(());
         }
-        if let Err(reason) = self.note(notification.tid, terms) {
+        let terms = self.outside.as_ref().map_or(Ok(terms), |outside| outside.terms(notification.tid, terms));
+        if let Err(reason) = terms.and_then(|terms| self.note(notification.tid, terms)) {
             return self.refuse(notification, "a program", &reason);
         }
         let program = Caller(notification.tid).examine(directory, &path, flags & AT_EMPTY_PATH != 0);
@@ -287,10 +340,7 @@ impl Server {
     /// The page of a process that is not in the namespace of its tree.
     fn page_elsewhere(&mut self, process: Tid, terms: Terms) -> std::result::Result<Arc<File>, String> {
         const REMOVED: &str = "the namespace that its process has changed to has been removed";
-        let inode = match terms.belongs {
-            BELONGS_TO_HOST => 0,
-            _ => waiters::page_of(process.0).ok_or(REMOVED)?.1,
-        };
+        let inode = if has_hosts_time(terms.belongs) { 0 } else { waiters::page_of(process.0).ok_or(REMOVED)?.1 };
         let still = |file: &&Arc<File>| inode == 0 || file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
         if let Some(page) = self.pages.get(&inode).filter(still) {
             return Ok(Arc::clone(page));
@@ -440,7 +490,7 @@ impl Server {
             kind: "a program that cannot be looked up, its caller's memory not being readable".into(),
         });
         let process = process::group_of(notification.tid);
-        let redirected = self.elsewhere.get(&process).is_none_or(|goal| goal.terms.belongs != BELONGS_TO_HOST);
+        let redirected = self.elsewhere.get(&process).is_none_or(|goal| !has_hosts_time(goal.terms.belongs));
         let tracer = self.tracer.get_or_insert_with(|| {
             let (sender, receiver) = channel();
             let tracer = Tracer {

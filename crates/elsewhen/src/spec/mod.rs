@@ -13,6 +13,7 @@ mod faketime;
 mod grammar_error;
 mod rate;
 mod request;
+mod texts;
 
 pub use clock::{Clocks, Family, split_clock};
 pub use date::{parse_date, parse_date_in};
@@ -20,6 +21,7 @@ pub use duration::{format_duration, parse_duration};
 pub use faketime::{FakeDate, FaketimeSpec, parse_faketime};
 pub use grammar_error::GrammarError;
 pub use rate::Rate;
+pub use texts::{Asked, Texts, claim};
 
 pub use request::Spec;
 pub(crate) use request::{Pace, Position};
