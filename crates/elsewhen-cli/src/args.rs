@@ -164,6 +164,18 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<OsString>,
 }
 
+/// A namespace that exists.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// Name of a namespace, id of a process, or name or id of a container
+    #[arg(value_name = "NAME|PID|CONTAINER")]
+    pub(crate) target: String,
+
+    /// It is the name of a container, its id, or what only its id begins with
+    #[arg(long)]
+    pub(crate) container: bool,
+}
+
 /// `elsewhen set`
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  elsewhen set lab --by +5s\n  elsewhen set lab --rate 60\n  \
@@ -171,9 +183,8 @@ pub(crate) struct Exec {
     A date, an offset or a distance makes a clock jump at once for all members, unless --smooth is given; a rate or a \
     freeze never does. Waits and timers of members are looked at again.")]
 pub(crate) struct Set {
-    /// Name of a namespace, or the id of a process in one
-    #[arg(value_name = "NAME|PID")]
-    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) target: Target,
 
     #[command(flatten)]
     pub(crate) clocks: Clocks,
@@ -245,7 +256,7 @@ pub(crate) struct List {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Columns, separated by commas: NAME, MEMBERS, REALTIME, OFFSET, RATE, PID, COMMAND
+    /// Columns, separated by commas: NAME, CONTAINER, MEMBERS, REALTIME, OFFSET, RATE, PID, COMMAND
     #[arg(short = 'o', long = "output", value_name = "COLUMNS")]
     pub(crate) columns: Option<String>,
 
@@ -257,9 +268,8 @@ pub(crate) struct List {
 /// `elsewhen show`
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Name of a namespace, or the id of a process
-    #[arg(value_name = "NAME|PID")]
-    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) target: Target,
 
     /// As JSON
     #[arg(long)]
@@ -269,9 +279,8 @@ pub(crate) struct Show {
 /// `elsewhen wait`
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// Name of a namespace, or the id of a process in one
-    #[arg(value_name = "NAME|PID")]
-    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) target: Target,
 
     /// The date that its realtime clock is to reach, as for --at
     #[arg(long, value_name = "DATE", allow_hyphen_values = true)]

@@ -1,9 +1,10 @@
 //! Named namespaces: making, changing, removing and waiting for them.
 
-use crate::args::{Create, Remove, Set, Wait};
+use crate::args::{Create, Remove, Set, Target, Wait};
 use crate::{NOTHING, fail, request};
 use elsewhen::spec::parse_date;
 use elsewhen::{Error, Family, Namespace};
+use elsewhen_oci::containers;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -40,18 +41,35 @@ pub(crate) fn set(set: &Set) -> ExitCode {
     }
 }
 
-/// The namespace of a name, or of a process that is in one with a name.
+/// The namespace of a name, of a container, or of a process that is in one with a name.
 ///
 /// # Errors
 /// Where there is none.
-pub(crate) fn open(target: &str) -> elsewhen::Result<Namespace> {
-    let Ok(pid) = target.parse() else { return Namespace::open(target) };
+pub(crate) fn open(Target { target, container }: &Target) -> elsewhen::Result<Namespace> {
+    if *container {
+        return Namespace::open(&containers::find(target)?.namespace);
+    }
+    let Ok(pid) = target.parse() else { return open_named(target) };
     match elsewhen::name_of(pid)? {
         Some(name) if !name.is_empty() => Namespace::open(&name),
         Some(_) => Err(Error::other(format!(
             "process {pid} is in a namespace without a name, which only its maker can change: start it with --name"
         ))),
         None => Err(Error::other(format!("process {pid} is in no namespace: see `elsewhen attach`"))),
+    }
+}
+
+/// The namespace of a name, or of a container.
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn open_named(name: &str) -> elsewhen::Result<Namespace> {
+    match Namespace::open(name) {
+        Err(error) if error.is_not_found() => match containers::find(name) {
+            Ok(container) => Namespace::open(&container.namespace),
+            Err(_) => Err(error),
+        },
+        other => other,
     }
 }
 

@@ -1,29 +1,33 @@
 //! Namespaces as tables and as JSON.
 
-use crate::args::{List, Show, Watch};
+use crate::args::{List, Show, Target, Watch};
 use crate::namespaces::{self, offset};
 use crate::{NOTHING, fail, print, request};
-use elsewhen::{ClockStatus, Namespace, Status, Timestamp};
+use elsewhen::{ClockStatus, Status, Timestamp};
 use elsewhen_linux::process;
+use elsewhen_oci::containers::{self, Container};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-const COLUMNS: [&str; 7] = ["NAME", "MEMBERS", "REALTIME", "OFFSET", "RATE", "PID", "COMMAND"];
+const COLUMNS: [&str; 8] = ["NAME", "CONTAINER", "MEMBERS", "REALTIME", "OFFSET", "RATE", "PID", "COMMAND"];
 
 /// `elsewhen ls`
 pub(crate) fn list(list: &List) -> ExitCode {
-    let columns = match columns(list.columns.as_deref()) {
+    let mut columns = match columns(list.columns.as_deref()) {
         Ok(columns) => columns,
         Err(message) => return fail(&message),
     };
-    let all = match Status::all() {
+    let all = match Listed::all() {
         Ok(all) => all,
         Err(error) => return fail(&error.to_string()),
     };
+    if list.columns.is_none() && all.iter().all(|listed| listed.container.is_none()) {
+        columns.retain(|column| *column != "CONTAINER");
+    }
     if list.json {
-        let rows: Vec<Value> = all.iter().map(|status| json_row(status, &columns)).collect();
+        let rows: Vec<Value> = all.iter().map(|listed| json_row(listed, &columns)).collect();
         return print(format!("{:#}\n", json!({ "namespaces": rows })).as_bytes());
     }
     print(table(&all, &columns, !list.noheadings).as_bytes())
@@ -36,8 +40,32 @@ fn columns(asked: Option<&str>) -> Result<Vec<&'static str>, String> {
     asked.split(',').map(|name| known(name).ok_or_else(|| unknown(name))).collect()
 }
 
-fn cell(status: &Status, column: &str) -> String {
+/// A namespace, and the container that has it.
+struct Listed {
+    status: Status,
+    container: Option<Container>,
+}
+
+impl Listed {
+    fn all() -> elsewhen::Result<Vec<Self>> {
+        let containers = containers::all()?;
+        let of = |status: Status| Self { container: container_of(&containers, &status), status };
+        Ok(Status::all()?.into_iter().map(of).collect())
+    }
+}
+
+fn container_of(containers: &[Container], status: &Status) -> Option<Container> {
+    containers.iter().find(|container| container.namespace == status.name && !status.name.is_empty()).cloned()
+}
+
+/// What people call a container, or as much of its id as engines show.
+fn shown(container: &Container) -> String {
+    container.name.clone().unwrap_or_else(|| container.id.chars().take(12).collect())
+}
+
+fn cell(Listed { status, container }: &Listed, column: &str) -> String {
     match column {
+        "CONTAINER" => container.as_ref().map_or("-".into(), shown),
         "NAME" if status.name.is_empty() => "-".into(),
         "NAME" => status.name.clone(),
         "MEMBERS" => status.members.len().to_string(),
@@ -49,26 +77,32 @@ fn cell(status: &Status, column: &str) -> String {
     }
 }
 
-fn json_row(status: &Status, columns: &[&str]) -> Value {
+fn json_row(listed: &Listed, columns: &[&str]) -> Value {
+    let status = &listed.status;
     let value = |column: &str| match column {
+        "CONTAINER" => json!(listed.container.as_ref().map(container_json)),
         "NAME" => json!((!status.name.is_empty()).then_some(&status.name)),
         "MEMBERS" => json!(status.members.len()),
         "OFFSET" => json!(offset(status) as f64 / 1e9),
         "RATE" => json!(status.clocks[0].rate),
         "PID" => json!(status.members.first()),
         "COMMAND" => json!(status.members.first().map(|pid| process::command_of(*pid))),
-        _ => json!(cell(status, column)),
+        _ => json!(cell(listed, column)),
     };
     Value::Object(columns.iter().map(|column| (column.to_lowercase(), value(column))).collect())
 }
 
+fn container_json(container: &Container) -> Value {
+    json!({ "id": container.id, "name": container.name, "agent": container.agent })
+}
+
 /// Columns as wide as their widest cell; the last is not padded.
-fn table(all: &[Status], columns: &[&str], headings: bool) -> String {
+fn table(all: &[Listed], columns: &[&str], headings: bool) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     if headings {
         rows.push(columns.iter().map(|column| (*column).to_owned()).collect());
     }
-    rows.extend(all.iter().map(|status| columns.iter().map(|column| cell(status, column)).collect()));
+    rows.extend(all.iter().map(|listed| columns.iter().map(|column| cell(listed, column)).collect()));
     let widths: Vec<usize> =
         (0..columns.len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
@@ -82,9 +116,10 @@ fn table(all: &[Status], columns: &[&str], headings: bool) -> String {
 
 /// `elsewhen show`
 pub(crate) fn show(show: &Show) -> ExitCode {
-    let found = match show.target.parse() {
-        Ok(pid) => Status::of_member(pid),
-        Err(_) => Namespace::open(&show.target).map(|namespace| Some(namespace.status())),
+    let Target { target, container } = &show.target;
+    let found = match target.parse() {
+        Ok(pid) if !container => Status::of_member(pid),
+        _ => namespaces::open(&show.target).map(|namespace| Some(namespace.status())),
     };
     let status = match found {
         Ok(Some(status)) => status,
@@ -92,15 +127,18 @@ pub(crate) fn show(show: &Show) -> ExitCode {
             if show.json {
                 print(b"null\n");
             }
-            eprintln!("elsewhen: process {} is in no namespace: its time is the host's", show.target);
+            eprintln!("elsewhen: process {target} is in no namespace: its time is the host's");
             return ExitCode::from(NOTHING);
         }
         Err(error) => return fail(&error.to_string()),
     };
-    if show.json { print(format!("{:#}\n", as_json(&status)).as_bytes()) } else { print(as_text(&status).as_bytes()) }
+    // One that cannot be looked up is no reason to say nothing of the clocks.
+    let container = container_of(&containers::all().unwrap_or_default(), &status);
+    let listed = Listed { status, container };
+    if show.json { print(format!("{:#}\n", as_json(&listed)).as_bytes()) } else { print(as_text(&listed).as_bytes()) }
 }
 
-fn as_json(status: &Status) -> Value {
+fn as_json(Listed { status, container }: &Listed) -> Value {
     let clock = |clock: &ClockStatus| {
         let ahead = clock.ahead.map(|(ns, rate)| json!({ "in": ns as f64 / 1e9, "rate": rate }));
         let value = json!({
@@ -125,6 +163,7 @@ fn as_json(status: &Status) -> Value {
         "settable": status.settable,
         "files": if status.files_follow { "follow" } else { "real" },
         "members": members,
+        "container": container.as_ref().map(container_json),
     })
 }
 
@@ -138,8 +177,14 @@ fn prepared(status: &Status) -> Vec<String> {
     names
 }
 
-fn as_text(status: &Status) -> String {
+fn as_text(Listed { status, container }: &Listed) -> String {
     let mut text = format!("name       {}\n", if status.name.is_empty() { "-" } else { &status.name });
+    if let Some(container) = container {
+        let _ = writeln!(text, "container  {} ({}), agent {}", shown(container), container.id, container.agent);
+        for line in container.log() {
+            let _ = writeln!(text, "log        {line}");
+        }
+    }
     for clock in &status.clocks {
         let reading =
             if clock.family == elsewhen::Family::Realtime { date(clock.member_ns) } else { plain(clock.member_ns) };
@@ -176,8 +221,12 @@ pub(crate) fn watch(watch: &Watch) -> ExitCode {
     let mut looks = 0;
     loop {
         let found = match watch.names.is_empty() {
-            true => Status::all(),
-            false => watch.names.iter().map(|name| Ok(namespaces::open(name)?.status())).collect(),
+            true => Listed::all(),
+            false => watch
+                .names
+                .iter()
+                .map(|name| Ok(Listed { status: namespaces::open_named(name)?.status(), container: None }))
+                .collect(),
         };
         let all = match found {
             Ok(all) => all,

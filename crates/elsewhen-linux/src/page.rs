@@ -146,10 +146,10 @@ impl PageFile {
         unsafe { counter.as_ref() }
     }
 
-    /// Ends every [`await_change`](Self::await_change), in all processes.
-    pub fn announce(&self) {
+    /// Ends every [`await_change`](Self::await_change), in all processes. Returns how many there were.
+    pub fn announce(&self) -> usize {
         // Fails for no address of ours.
-        let _ = futex::wake(self.counter(), futex::Flags::empty(), u32::MAX >> 1);
+        futex::wake(self.counter(), futex::Flags::empty(), u32::MAX >> 1).unwrap_or(0)
     }
 
     /// Waits until a change has been announced, unless the page's counter is another than that already.
@@ -333,7 +333,7 @@ fn executable_file(name: &str) -> Result<File> {
 /// Where the kernel refuses a memory file.
 pub fn identity_file() -> Result<File> {
     let file = memory_file("elsewhen-page", MemfdFlags::NOEXEC_SEAL)?;
-    let identity = Identity { name: "", reach: Reach::from_bits(0), persistent: false, seed: 0 };
+    let identity = Identity { name: "", reach: Reach::from_bits(0), persistent: false, delegated: false, seed: 0 };
     file.write_all_at(&TimensPage::initial_bytes(identity), 0).step(|| "write the timens page".into())?;
     fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::FUTURE_WRITE | SealFlags::SEAL)
         .step(|| "seal the timens page".into())?;

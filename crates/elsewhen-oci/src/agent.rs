@@ -4,10 +4,10 @@
 //! It is nobody's child, holds none of the engine's descriptors, and cannot be interrupted from a terminal. If it dies, the
 //! clocks of the container go on, but nothing can be executed in it until the next `exec` session has started another.
 
+use crate::containers::{Container, Folder, append};
 use elsewhen::{Error, Namespace, Result, Spec, refuse_launcher};
 use elsewhen_linux::process::{self, Fork, PidFd};
 use elsewhen_linux::signals::Signals;
-use elsewhen_oci::containers::{Container, Folder, append};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -109,8 +109,10 @@ impl Agent {
         let agent = std::process::id();
         let (namespace, record, is_new) = match task {
             Task::Create { spec, namespace, name } => {
+                // One of the same id has ended without its agent.
+                folder.record().iter().for_each(remove_namespace);
                 let record = Container { id: setting.id.to_owned(), name, namespace, agent };
-                (Namespace::new(&spec)?, record, true)
+                (Namespace::new(&spec.persistent().delegated())?, record, true)
             }
             Task::Revive(record) => (Namespace::open(&record.namespace)?, Container { agent, ..record }, false),
         };
@@ -163,11 +165,11 @@ impl Agent {
         this.sessions.wait();
         if let Some(folder) = Folder::of(&this.id)
             && let Ok(_lock) = folder.lock()
-            && folder.record().is_some_and(|record| record.agent == std::process::id())
+            && let Some(record) = folder.record().filter(|record| record.agent == std::process::id())
         {
+            remove_namespace(&record);
             folder.remove();
         }
-        this.namespace.retire();
     }
 
     /// Serves a launcher, in a thread.
@@ -185,6 +187,12 @@ impl Agent {
             sessions.end();
         });
     }
+}
+
+/// Removes the namespace of a container that has ended.
+pub(crate) fn remove_namespace(record: &Container) {
+    // Somebody else may have done that.
+    let _ = Namespace::remove(&record.namespace, true);
 }
 
 /// The folder of a container, locked, in which no other agent is.

@@ -6,4 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
+mod bundle;
+mod config;
 pub mod containers;
+mod invocation;
+mod runtime;
+
+pub use runtime::run;

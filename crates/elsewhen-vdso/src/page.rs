@@ -62,13 +62,15 @@ pub struct Header {
     name: [u8; NAME_MAX],
     /// What its members are prepared for ([`Reach::to_bits`](crate::surface::Reach::to_bits)).
     reach: u32,
-    /// [`PERSISTENT`], or nothing.
+    /// [`PERSISTENT`] and [`DELEGATED`], or nothing.
     flags: u32,
     _reserved: [u32; 2],
 }
 
 /// Flag of a page: the namespace stays when its last member has ended, until it is removed.
 pub const PERSISTENT: u32 = 1;
+/// Flag of a page: supervisors wake members on a change, whoever makes it.
+pub const DELEGATED: u32 = 2;
 
 /// What is known of a namespace when its page is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub struct Identity<'a> {
     pub reach: Reach,
     /// Whether it stays when its last member has ended.
     pub persistent: bool,
+    /// Whether supervisors wake its members on a change, whoever makes it.
+    pub delegated: bool,
     /// Any number: where the counter of the latch begins. A process that changes from one page to another in the middle of a
     /// read notices by it, so pages should differ.
     pub seed: u32,
@@ -173,7 +177,9 @@ impl TimensPage {
         let name = identity.name.as_bytes();
         put(core::mem::offset_of!(Header, name), &name[..name.len().min(NAME_MAX)]);
         put(core::mem::offset_of!(Header, reach), &(identity.reach.to_bits() as u32).to_le_bytes());
-        put(core::mem::offset_of!(Header, flags), &u32::from(identity.persistent).to_le_bytes());
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(identity.persistent, PERSISTENT) | flag(identity.delegated, DELEGATED);
+        put(core::mem::offset_of!(Header, flags), &flags.to_le_bytes());
         // At rest the counter is even; 0 is for pages that nobody made.
         let counter = (identity.seed | 2) & !1;
         put(core::mem::offset_of!(TimensPage, offsets), &counter.to_le_bytes());
@@ -195,6 +201,11 @@ impl TimensPage {
     /// Whether the namespace stays when its last member has ended.
     pub const fn is_persistent(&self) -> bool {
         self.header.flags & PERSISTENT != 0
+    }
+
+    /// Whether supervisors wake its members on a change, whoever makes it.
+    pub const fn is_delegated(&self) -> bool {
+        self.header.flags & DELEGATED != 0
     }
 
     /// Begins a read of any number of timelines.
@@ -427,7 +438,7 @@ mod tests {
         let page = identity_page();
         assert!(page.is_valid());
         assert!(page.maps().iter().all(|map| *map == Map::Offset(Split { sec: 0, nsec: 0 })));
-        let identity = |name| Identity { name, reach: Reach::ALL, persistent: true, seed: 7 };
+        let identity = |name| Identity { name, reach: Reach::ALL, persistent: true, delegated: true, seed: 7 };
         let bytes = TimensPage::initial_bytes(identity("a name"));
         assert_eq!(bytes[..12], [&PAGE_MAGIC.to_le_bytes()[..], &PAGE_VERSION.to_le_bytes()].concat());
         assert_eq!(&bytes[16..23], b"a name\0");

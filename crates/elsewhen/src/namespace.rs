@@ -133,7 +133,8 @@ impl Namespace {
     fn with(page: PageFile, entrance: Option<Entrance>) -> Self {
         let report: Report = Arc::new(|message| eprintln!("elsewhen: {message}"));
         let reach = page.page().reach();
-        let delegates = page.is_named() && probe::yama_scope() == Some(1) && !probe::has(Capability::SysPtrace);
+        let may_not = probe::yama_scope() == Some(1) && !probe::has(Capability::SysPtrace);
+        let delegates = page.page().is_delegated() || page.is_named() && may_not;
         Self(Arc::new(Inner {
             page,
             entrance,
@@ -225,7 +226,8 @@ impl Namespace {
     pub fn like(pid: u32, name: &str) -> Result<Self> {
         let page = crate::attach::page_of(pid)?;
         registry::check(name)?;
-        let identity = Identity { name, reach: page.reach, persistent: false, seed: process::random() };
+        let identity =
+            Identity { name, reach: page.reach, persistent: false, delegated: false, seed: process::random() };
         let page = registry::create(name, |folder| PageFile::create_in(folder, identity, &page.maps))?;
         Ok(Self::with(page, entrance()?))
     }
@@ -435,9 +437,17 @@ impl Inner {
 
     /// Has every member that waits, or has timers armed, look at the page again.
     fn wake(&self, before: &Maps, old: u32) {
-        if self.delegates {
-            return self.page.announce();
+        if !self.delegates {
+            return self.wake_members(before, old);
         }
+        // One that has just heard of another change looks again by itself, soon.
+        for pause_ms in [0, 1, 10, 50] {
+            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+            if self.page.announce() > 0 {
+                return;
+            }
+        }
+        // All supervisors have died.
         self.wake_members(before, old);
     }
 

@@ -18,6 +18,7 @@ pub struct Spec {
     settable: bool,
     files: bool,
     persistent: bool,
+    delegated: bool,
     smooth: Option<Duration>,
 }
 
@@ -120,15 +121,23 @@ impl Spec {
         self
     }
 
+    /// Has supervisors wake members on a change, whoever makes it: for a named namespace with members of other users than the
+    /// one who changes it, as a container's.
+    #[must_use]
+    pub const fn delegated(mut self) -> Self {
+        self.delegated = true;
+        self
+    }
+
     pub(crate) const fn smoothness(&self) -> Option<Duration> {
         self.smooth
     }
 
     /// What the page of a new namespace begins with that is made in one with that reach.
     pub(crate) fn identity(&self, outer: Reach) -> Identity<'_> {
-        let (name, persistent) = (self.name().unwrap_or(""), self.persistent);
+        let (name, persistent, delegated) = (self.name().unwrap_or(""), self.persistent, self.delegated);
         let reach = Reach::from_bits(self.reach().to_bits() | outer.to_bits());
-        Identity { name, reach, persistent, seed: elsewhen_linux::process::random() }
+        Identity { name, reach, persistent, delegated, seed: elsewhen_linux::process::random() }
     }
 
     /// Names the namespace, by which other processes of the same user find it.

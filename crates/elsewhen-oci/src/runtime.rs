@@ -1,29 +1,20 @@
-//! `elsewhen-oci`: an OCI runtime that starts another one, in whose containers it is another time where their configuration
-//! says so.
-//!
-//! It reads as much of what the engine asks as it must, and then becomes the other runtime (`execve(2)`), with every argument,
-//! descriptor and variable as they came.
+//! What the program does: it reads as much of what the engine asks as it must, and then becomes the other runtime
+//! (`execve(2)`), with every argument, descriptor and variable as they came.
 
-#![forbid(unsafe_code)]
-
-mod agent;
-mod bundle;
-mod config;
-mod invocation;
-
-use agent::{Setting, Task};
-use bundle::Bundle;
-use config::Config;
+use crate::agent::{self, Setting, Task};
+use crate::bundle::Bundle;
+use crate::config::{self, Config};
+use crate::containers::{self, Folder};
+use crate::invocation::Invocation;
 use elsewhen::{Error, Inheritance, Result, execute_launcher};
 use elsewhen_linux::process;
-use elsewhen_oci::containers::{Folder, append_json};
-use invocation::Invocation;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-fn main() -> ExitCode {
+/// Runs `elsewhen-oci`. Returns only where the other runtime could not be executed, having said why.
+pub fn run() -> ExitCode {
     let inherited = process::inherited_descriptors();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let own_name = if arguments.is_empty() { None } else { Some(arguments.remove(0)) };
@@ -41,9 +32,9 @@ fn main() -> ExitCode {
         // Engines show the last error that is in it.
         let message = format!("elsewhen-oci: {error}");
         let _ = if invocation.log_is_json {
-            append_json(log, &message)
+            containers::append_json(log, &message)
         } else {
-            elsewhen_oci::containers::append(log, &message)
+            containers::append(log, &message)
         };
     }
     ExitCode::FAILURE
@@ -142,6 +133,7 @@ fn forget(id: &str) {
         && let Ok(_lock) = folder.lock()
         && folder.connect().is_none()
     {
+        folder.record().iter().for_each(agent::remove_namespace);
         folder.remove();
     }
 }
