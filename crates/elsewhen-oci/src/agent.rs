@@ -89,6 +89,8 @@ fn run(setting: &Setting<'_>, task: Task, socket: OwnedFd) {
 struct Agent {
     namespace: Namespace,
     id: String,
+    /// Whether it is the container's first.
+    is_new: bool,
     notes: Arc<Notes>,
     sessions: Arc<Sessions>,
 }
@@ -120,25 +122,26 @@ impl Agent {
         let listening = folder.listen()?;
         let told = Arc::clone(&notes);
         namespace.set_report(move |message| told.note(message));
-        let this = Self { namespace, id: record.id, notes, sessions: Arc::default() };
-        if !is_new {
-            this.adopt();
-        }
-        Ok((this, listening))
+        Ok((Self { namespace, id: record.id, is_new, notes, sessions: Arc::default() }, listening))
     }
 
     /// Supervises the members that the last agent has left behind.
     fn adopt(&self) {
         let members = self.namespace.members();
         let total = members.len();
-        let adopted = members.into_iter().filter(|pid| match self.namespace.adopt(*pid) {
-            Ok(()) => true,
-            Err(error) => {
-                self.notes.note(&format!("process {pid} can start no programs any more: {error}"));
-                false
+        let mut adopted = 0;
+        for pid in members {
+            let had_rights = may_gain_rights(pid);
+            match self.namespace.adopt(pid) {
+                Ok(()) => adopted += 1,
+                Err(error) => self.notes.note(&format!("process {pid} can start no programs any more: {error}")),
             }
-        });
-        let adopted = adopted.count();
+            if had_rights && !may_gain_rights(pid) {
+                self.notes.note(&format!(
+                    "process {pid} has no_new_privs from now on: set-user-ID bits give nothing to what it starts"
+                ));
+            }
+        }
         self.notes.note(&format!("the agent had died; this one has adopted {adopted} of {total} processes"));
         self.sessions.begin();
         let (namespace, sessions) = (self.namespace.clone(), Arc::clone(&self.sessions));
@@ -150,7 +153,15 @@ impl Agent {
 
     /// Serves until no process of the container is left.
     fn serve(self, first: OwnedFd, listening: UnixListener) {
-        self.begin(first);
+        if self.is_new {
+            self.begin(first);
+        } else {
+            // There are not none meanwhile.
+            self.sessions.begin();
+            self.adopt();
+            self.begin(first);
+            self.sessions.end();
+        }
         let this = Arc::new(self);
         let accepting = Arc::clone(&this);
         thread::spawn(move || {
@@ -187,6 +198,11 @@ impl Agent {
             sessions.end();
         });
     }
+}
+
+/// Whether a process lacks `no_new_privs`.
+fn may_gain_rights(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("NoNewPrivs:\t0"))
 }
 
 /// Removes the namespace of a container that has ended.

@@ -30,6 +30,8 @@ const MAP_SHARED: usize = 1;
 const MAP_PRIVATE: usize = 2;
 const MAP_FIXED: usize = 0x10;
 const MAP_ANONYMOUS: usize = 0x20;
+const EACCES: i64 = -13;
+const PR_SET_NO_NEW_PRIVS: usize = 38;
 const SECCOMP_SET_MODE_FILTER: usize = 1;
 /// `TSYNC`, `SPEC_ALLOW` and `TSYNC_ESRCH`.
 const FILTER_FLAGS: usize = 1 | 4 | 16;
@@ -111,10 +113,16 @@ extern "C" fn errand() {
 /// Loads the filter in the state, of whose listener whoever watches this call has taken a copy.
 fn announce(errand: &Errand) -> i64 {
     let program = state() as *const State as usize + State::ERRAND_FILTER;
+    let flags = errand.extra.load(Ordering::Relaxed) as usize;
     // SAFETY: the kernel reads the program, which has been put there.
-    let result = unsafe {
-        syscall(numbers::SECCOMP, [SECCOMP_SET_MODE_FILTER, errand.extra.load(Ordering::Relaxed) as usize, program, 0, 0, 0])
-    };
+    let load = || unsafe { syscall(numbers::SECCOMP, [SECCOMP_SET_MODE_FILTER, flags, program, 0, 0, 0]) };
+    let mut result = load();
+    if result == EACCES {
+        // Its filters were loaded before it gave the right to do so away.
+        // SAFETY: the call takes no pointers.
+        unsafe { syscall(numbers::PRCTL, [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]) };
+        result = load();
+    }
     if result < 0 {
         return result;
     }

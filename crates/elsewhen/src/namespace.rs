@@ -211,7 +211,7 @@ impl Namespace {
     }
 
     /// Becomes the supervisor of a member whose supervisor has died, so that it can start programs again. One that is a
-    /// member of another namespace is brought into this one.
+    /// member of another namespace is brought into this one. One that may load no filter otherwise gets `no_new_privs`.
     ///
     /// # Errors
     /// Where the process is no member, has a supervisor, or cannot be stopped.

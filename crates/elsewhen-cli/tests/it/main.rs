@@ -21,6 +21,7 @@ mod changes;
 mod children;
 mod chronyd;
 mod command_line;
+mod containers;
 mod files;
 mod guests;
 mod harness;

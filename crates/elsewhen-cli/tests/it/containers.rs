@@ -1,0 +1,439 @@
+//! Containers in their own time, started as engines start them: bundles, by runc and by crun.
+
+use crate::harness::*;
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// The program under test.
+pub(crate) const OCI: &str = env!("CARGO_BIN_EXE_elsewhen-oci");
+/// As an annotation.
+pub(crate) const OFFSET: &str = "400d";
+const OFFSET_S: i64 = 400 * 24 * 3600;
+
+/// Where only cgroup version 1 controllers are mounted beside an empty version 2, which crun refuses: a tree of version 1 alone, seen
+/// by nobody else.
+const CGROUP1: &str = "mount -t tmpfs -o mode=755 cg1 /sys/fs/cgroup || exit 97
+for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
+  mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c || exit 97
+done
+mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd || exit 97
+exec \"$@\"";
+
+/// A command for programs that need one kind of cgroups.
+pub(crate) fn with_cgroups(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !Path::new("/sys/fs/cgroup/unified").exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "bash", "-c", CGROUP1, "_"]).arg(program);
+    command
+}
+
+/// A root file system of busybox, with the host's libraries and programs in `/usr`.
+pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let make = |to: &Path| {
+        for folder in ["bin", "dev", "etc", "guests", "proc", "run", "sys", "tmp", "usr"] {
+            fs::create_dir_all(to.join(folder)).unwrap();
+        }
+        fs::copy("/bin/busybox", to.join("bin/busybox")).unwrap();
+        for name in ["sh", "date", "sleep", "cat", "ps", "grep", "id", "true", "echo", "touch", "stat", "seq", "kill"] {
+            symlink("busybox", to.join("bin").join(name)).unwrap();
+        }
+        for name in ["lib", "lib64", "lib32", "libx32"] {
+            symlink(format!("usr/{name}"), to.join(name)).unwrap();
+        }
+        fs::write(to.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
+        Command::new("true")
+    };
+    make_once("rootfs", make).unwrap()
+});
+
+/// A runtime that is wrapped, with a state folder of its own.
+struct Runtime {
+    name: &'static str,
+    folder: Folder,
+}
+
+/// Every runtime of this machine; says which are missing.
+fn runtimes(test: &str) -> Vec<Runtime> {
+    if !is_root() || !has("busybox") || !Path::new("/bin/busybox").exists() {
+        skip(test, "not root, or no busybox");
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for name in ["runc", "crun"] {
+        if !has(name) {
+            skip(test, &format!("no {name}"));
+            continue;
+        }
+        let folder = Folder::new(&format!("oci-{name}-{test}"));
+        folder.write("oci.toml", &format!("runtime = '{name}'\nlog = '{}'\n", folder.at("log").display()), 0o644);
+        found.push(Runtime { name, folder });
+    }
+    found
+}
+
+impl Runtime {
+    /// `elsewhen-oci ARGUMENTS`, in front of this runtime.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = if self.name == "crun" { with_cgroups(OCI) } else { Command::new(OCI) };
+        command.arg("--elsewhen-config").arg(self.folder.at("oci.toml")).arg("--root").arg(self.folder.at("state"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// A bundle whose program is a command of the shell.
+    fn bundle(&self, id: &str, annotations: Value, script: &str) -> PathBuf {
+        self.edited_bundle(id, annotations, script, |_| {})
+    }
+
+    fn edited_bundle(&self, id: &str, annotations: Value, script: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
+        let bundle = self.folder.at(&format!("bundle-{id}"));
+        let _ = fs::remove_dir_all(&bundle);
+        fs::create_dir_all(&bundle).unwrap();
+        let mut spec = Command::new(self.name);
+        spec.arg("spec").current_dir(&bundle);
+        run(spec).success();
+        let path = bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["noNewPrivileges"] = json!(false);
+        config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        config["root"] = json!({ "path": &*ROOT, "readonly": true });
+        config["annotations"] = annotations;
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        let guests = guest("clocks");
+        for (from, to) in [(Path::new("/usr"), "/usr"), (guests.parent().unwrap(), "/guests")] {
+            mounts.push(json!({ "destination": to, "type": "bind", "source": from, "options": ["bind", "ro"] }));
+        }
+        edit(&mut config);
+        fs::write(&path, config.to_string()).unwrap();
+        bundle
+    }
+
+    /// `run` of a new container.
+    fn run(&self, id: &str, annotations: Value, script: &str) -> Outcome {
+        let bundle = self.bundle(id, annotations, script);
+        run(self.command(&["run", "--bundle", bundle.to_str().unwrap(), id]))
+    }
+
+    /// Starts a container, as an engine does it.
+    fn start(&self, id: &str, annotations: Value, script: &str) -> Container<'_> {
+        let bundle = self.bundle(id, annotations, script);
+        let output = fs::File::create(self.folder.at(&format!("{id}.out"))).unwrap();
+        let mut create = self.command(&["create", "--bundle", bundle.to_str().unwrap(), id]);
+        create.stdout(output.try_clone().unwrap()).stderr(output);
+        assert!(create.status().unwrap().success(), "{}", self.output(id));
+        let container = Container { runtime: self, id: id.to_owned() };
+        run(self.command(&["start", id])).success();
+        container
+    }
+
+    /// What a container has written.
+    fn output(&self, id: &str) -> String {
+        fs::read_to_string(self.folder.at(&format!("{id}.out"))).unwrap()
+    }
+
+    /// `elsewhen ARGUMENTS`, where this runtime's containers are found.
+    fn elsewhen(&self, arguments: &[&str]) -> Command {
+        cli(&self.folder, arguments)
+    }
+
+    /// Fails where anything is left of containers that have ended.
+    #[track_caller]
+    fn check_nothing_is_left(&self) {
+        let containers = self.folder.at("elsewhen/.containers");
+        let left = || fs::read_dir(&containers).map_or(0, Iterator::count);
+        until("no container is left", || left() == 0);
+        let names = fs::read_dir(self.folder.at("elsewhen")).into_iter().flatten();
+        let names = names.map(|entry| entry.unwrap().file_name());
+        let names: Vec<_> = names.filter(|name| name != ".containers").collect();
+        assert!(names.is_empty(), "namespaces are left: {names:?}");
+    }
+
+    /// The record of a container.
+    fn record(&self, id: &str) -> Value {
+        let path = self.folder.at("elsewhen/.containers").join(id).join("record.json");
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+}
+
+/// A container that runs; killed and deleted when the value goes.
+struct Container<'a> {
+    runtime: &'a Runtime,
+    id: String,
+}
+
+impl Container<'_> {
+    /// `exec` of a command of the shell.
+    fn exec(&self, script: &str) -> Outcome {
+        run(self.runtime.command(&["exec", &self.id, "/bin/sh", "-c", script]))
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        let _ = self.runtime.command(&["delete", "--force", &self.id]).output();
+    }
+}
+
+fn ahead() -> Value {
+    json!({ "org.elsewhen.offset": OFFSET })
+}
+
+#[test]
+fn every_program_of_a_container_is_in_its_time() {
+    for runtime in runtimes("every_program_of_a_container_is_in_its_time") {
+        let before = Host::now();
+        let script =
+            "date +%s; /guests/clocks-dynamic; /usr/bin/python3 -c 'import time; print(\"py\", int(time.time()))'";
+        let output = runtime.run("every", ahead(), script).success().stdout;
+        let after = Host::now();
+        check_seconds("date", &output, OFFSET_S, &before, &after);
+        let rest = output.split_once('\n').unwrap().1;
+        let (read, python) = rest.split_once("py ").map_or((rest, None), |(read, python)| (read, Some(python)));
+        Shift::realtime(i128::from(OFFSET_S) * SECOND).check("clocks", &readings(read), &before, &after);
+        if has("python3") {
+            check_seconds("python", python.unwrap(), OFFSET_S, &before, &after);
+        }
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_containers_first_process_is_its_program_and_gains_no_restriction() {
+    for runtime in runtimes("a_containers_first_process_is_its_program_and_gains_no_restriction") {
+        let script = "echo $$; grep -E 'NoNewPrivs|Cap|Uid' /proc/self/status";
+        let with = runtime.run("first", ahead(), script).success().stdout;
+        let without = runtime.run("plain", json!({}), script).success().stdout;
+        assert_eq!(with, without);
+        assert!(with.starts_with("1\n") && with.contains("NoNewPrivs:\t0"), "{with}");
+    }
+}
+
+#[test]
+fn a_container_that_asks_for_nothing_is_left_alone() {
+    for runtime in runtimes("a_container_that_asks_for_nothing_is_left_alone") {
+        let before = Host::now();
+        let script = "date +%s; grep Seccomp: /proc/self/status";
+        let sandbox = json!({ "org.elsewhen.offset": OFFSET, "io.kubernetes.cri.container-type": "sandbox" });
+        for annotations in [json!({}), json!(null), sandbox] {
+            let container = runtime.start("plain", annotations, "exec sleep 100");
+            let output = container.exec(script).success().stdout;
+            check_seconds("date", &output, 0, &before, &Host::now());
+            assert!(output.contains("Seccomp:\t0"), "{output}");
+            assert!(!runtime.folder.at("elsewhen/.containers/plain").exists());
+        }
+    }
+}
+
+#[test]
+fn sessions_in_a_container_are_in_its_time() {
+    for runtime in runtimes("sessions_in_a_container_are_in_its_time") {
+        let container = runtime.start("sessions", ahead(), "exec sleep 100");
+        let before = Host::now();
+        let output = container.exec("date +%s; sh -c 'date +%s'").success().stdout;
+        let after = Host::now();
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 2, "{output}");
+        for line in lines {
+            check_seconds("a session", line, OFFSET_S, &before, &after);
+        }
+        assert_eq!(container.exec("exit 7").code(), 7);
+        assert!(!run(runtime.command(&["exec", "sessions", "/no/such/program"])).status.success());
+        drop(container);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn containers_are_listed_shown_and_changed_by_their_ids() {
+    for runtime in runtimes("containers_are_listed_shown_and_changed_by_their_ids") {
+        let container = runtime.start("4711-web", json!({ "org.elsewhen.offset": "1h" }), "exec sleep 100");
+        let list = run(runtime.elsewhen(&["ls", "--json"])).success().stdout;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let mut listed = list["namespaces"].as_array().unwrap().iter();
+        assert!(listed.any(|namespace| namespace["container"]["id"] == "4711-web"), "{list}");
+        let shown = run(runtime.elsewhen(&["show", "4711-w"])).success().stdout;
+        assert!(shown.contains("container  4711-web (4711-web), agent "), "{shown}");
+        run(runtime.elsewhen(&["set", "--container", "4711", "--offset", OFFSET])).success();
+        let before = Host::now();
+        check_seconds("a session", &container.exec("date +%s").success().stdout, OFFSET_S, &before, &Host::now());
+        let refused = run(runtime.elsewhen(&["set", "--container", "4712", "--offset", "1h"]));
+        assert_eq!(refused.code(), 125);
+        assert!(refused.stderr.contains("no container \"4712\""), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_change_wakes_who_waits_in_a_container_whoever_it_is() {
+    for runtime in runtimes("a_change_wakes_who_waits_in_a_container_whoever_it_is") {
+        let bundle = runtime.edited_bundle("waits", json!({ "org.elsewhen.rate": "1" }), "exec sleep 2000", |config| {
+            config["process"]["user"] = json!({ "uid": 1234, "gid": 1234 });
+        });
+        let run = start(runtime.command(&["run", "--bundle", bundle.to_str().unwrap(), "waits"]));
+        let namespace = || runtime.elsewhen(&["show", "--json", "waits"]).output().unwrap().stdout;
+        until("it runs", || String::from_utf8_lossy(&namespace()).contains("sleep 2000"));
+        crate::harness::run(runtime.elsewhen(&["set", "waits", "--rate", "1000"])).success();
+        run.finish().success();
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn settings_of_the_environment_are_heard_and_paces_apply() {
+    for runtime in runtimes("settings_of_the_environment_are_heard_and_paces_apply") {
+        let bundle = runtime.edited_bundle("env", json!(null), "date +%s; sleep 2000; date +%s", |config| {
+            let env = config["process"]["env"].as_array_mut().unwrap();
+            env.extend([json!("ELSEWHEN_RATE=1000"), json!("ELSEWHEN_NAME=lab"), json!("ELSEWHEN_FILES=follow")]);
+        });
+        let before = Host::now();
+        let output = run(runtime.command(&["run", "--bundle", bundle.to_str().unwrap(), "env"])).success().stdout;
+        let after = Host::now();
+        let seconds: Vec<i64> = output.lines().map(|line| line.parse().unwrap()).collect();
+        let passed = i128::from(seconds[1] - seconds[0]) * SECOND;
+        assert!(passed >= 1999 * SECOND, "{output}");
+        assert!(passed <= (after.of(1) - before.of(1)) * 1000 + SECOND, "{output}");
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line_and_starts_nothing() {
+    for runtime in runtimes("what_cannot_be_is_refused_in_one_line_and_starts_nothing") {
+        let notify = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_NOTIFY" }] });
+        for (annotations, seccomp, reason) in [
+            (json!({ "org.elsewhen.at": "someday" }), json!(null), "org.elsewhen.at: date \"someday\""),
+            (json!({ "org.elsewhen.ofset": "1h" }), json!(null), "org.elsewhen.ofset: there is no such setting"),
+            (json!({ "org.elsewhen.at": "3000-01-01T00:00:00Z" }), json!(null), "2262"),
+            (ahead(), notify, "seccomp profile has a listener"),
+        ] {
+            let bundle = runtime.edited_bundle("refused", annotations, "echo started", |config| {
+                config["linux"]["seccomp"] = seccomp;
+            });
+            let log = runtime.folder.at("runtime.log");
+            let arguments = ["--log", log.to_str().unwrap(), "--log-format", "json", "run", "--bundle"];
+            let mut command = runtime.command(&arguments);
+            command.arg(bundle).arg("refused");
+            let outcome = run(command);
+            assert_eq!(outcome.code(), 1, "{outcome:?}");
+            assert_eq!(outcome.stdout, "");
+            assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+            assert!(outcome.stderr.starts_with("elsewhen-oci: ") && outcome.stderr.contains(reason), "{outcome:?}");
+            let log = fs::read_to_string(log).unwrap();
+            let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+            assert!(last["level"] == "error" && last["msg"].as_str().unwrap().contains(reason), "{log}");
+        }
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_keeps_a_container_from_starting() {
+    for runtime in runtimes("a_name_that_is_taken_keeps_a_container_from_starting") {
+        let named = json!({ "org.elsewhen.name": "lab", "org.elsewhen.offset": "1h" });
+        let first = runtime.start("one", named.clone(), "exec sleep 100");
+        let outcome = runtime.run("two", named, "echo started");
+        assert_eq!(outcome.code(), 1);
+        assert!(outcome.stderr.contains("there is a namespace \"lab\" already"), "{outcome:?}");
+        drop(first);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn clocks_go_on_when_the_agent_dies_and_the_next_session_starts_another() {
+    for runtime in runtimes("clocks_go_on_when_the_agent_dies_and_the_next_session_starts_another") {
+        // Reads its clock by itself, and tries to execute a program each time it is asked to.
+        let script = "while read line; do /bin/date +%s || echo failed; done </tmp/ask";
+        let bundle = runtime.edited_bundle("orphan", ahead(), script, |config| {
+            let folder = runtime.folder.at("tmp");
+            fs::create_dir_all(&folder).unwrap();
+            run({
+                let mut fifo = Command::new("mkfifo");
+                fifo.arg(folder.join("ask"));
+                fifo
+            })
+            .success();
+            let mount = json!({ "destination": "/tmp", "type": "bind", "source": folder, "options": ["bind"] });
+            config["mounts"].as_array_mut().unwrap().push(mount);
+        });
+        let mut container = start(runtime.command(&["run", "--bundle", bundle.to_str().unwrap(), "orphan"]));
+        let _deleted = Container { runtime: &runtime, id: "orphan".into() };
+        let mut ask = fs::File::options().write(true).open(runtime.folder.at("tmp/ask")).unwrap();
+        let mut answer = || {
+            std::io::Write::write_all(&mut ask, b"?\n").unwrap();
+            let before = Host::now();
+            (before, container.must_say(), Host::now())
+        };
+        let (before, line, after) = answer();
+        check_seconds("the container", &line, OFFSET_S, &before, &after);
+        let agent = runtime.record("orphan")["agent"].as_i64().unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(i32::try_from(agent).unwrap()).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        let ended = || !fs::read_to_string(format!("/proc/{agent}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
+        until("the agent has ended", ended);
+        assert_eq!(answer().1, "failed", "nothing can be executed without an agent");
+        let before = Host::now();
+        let outcome = run(runtime.command(&["exec", "orphan", "/bin/date", "+%s"])).success();
+        check_seconds("a session", &outcome.stdout, OFFSET_S, &before, &Host::now());
+        let (before, line, after) = answer();
+        check_seconds("the container", &line, OFFSET_S, &before, &after);
+        let shown = run(runtime.elsewhen(&["show", "orphan"])).success().stdout;
+        assert!(shown.contains("adopted"), "{shown}");
+        let log = fs::read_to_string(runtime.folder.at("log")).unwrap();
+        assert!(log.contains("orphan: the agent, process"), "{log}");
+        drop(ask);
+        container.finish().success();
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_container_whose_agent_was_killed_leaves_nothing_when_it_is_deleted() {
+    for runtime in runtimes("a_container_whose_agent_was_killed_leaves_nothing_when_it_is_deleted") {
+        let container = runtime.start("gone", ahead(), "exec sleep 100");
+        let agent = runtime.record("gone")["agent"].to_string();
+        let mut kill = Command::new("kill");
+        run({
+            kill.args(["-9", &agent]);
+            kill
+        })
+        .success();
+        drop(container);
+        runtime.check_nothing_is_left();
+        let before = Host::now();
+        let output = runtime.run("gone", ahead(), "date +%s").success().stdout;
+        check_seconds("the next of that id", &output, OFFSET_S, &before, &Host::now());
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn fifty_containers_start_at_once() {
+    for runtime in runtimes("fifty_containers_start_at_once") {
+        let before = Host::now();
+        let started: Vec<Started> = (0..50)
+            .map(|number| {
+                let id = format!("many-{number}");
+                let bundle = runtime.bundle(&id, ahead(), "date +%s; sh -c 'exec date +%s'");
+                start_for(runtime.command(&["run", "--bundle", bundle.to_str().unwrap(), &id]), 5 * PATIENCE)
+            })
+            .collect();
+        for container in started {
+            let output = container.finish().success().stdout;
+            assert_eq!(output.lines().count(), 2);
+            for line in output.lines() {
+                check_seconds("one of fifty", line, OFFSET_S, &before, &Host::now());
+            }
+        }
+        runtime.check_nothing_is_left();
+    }
+}
