@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 pub(crate) const OCI: &str = env!("CARGO_BIN_EXE_elsewhen-oci");
 /// As an annotation.
 pub(crate) const OFFSET: &str = "400d";
-const OFFSET_S: i64 = 400 * 24 * 3600;
+pub(crate) const OFFSET_S: i64 = 400 * 24 * 3600;
 
 /// Where only cgroup version 1 controllers are mounted beside an empty version 2, which crun refuses: a tree of version 1 alone, seen
 /// by nobody else.

@@ -22,6 +22,7 @@ mod children;
 mod chronyd;
 mod command_line;
 mod containers;
+mod engines;
 mod files;
 mod guests;
 mod harness;
