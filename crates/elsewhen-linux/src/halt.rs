@@ -352,9 +352,15 @@ pub(crate) const fn from_the_beginning(mut registers: Registers) -> Registers {
     registers
 }
 
-const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
-const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
-const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+/// What C libraries take a request for.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+const PTRACE_GETSIGMASK: Request = 0x420a;
+const PTRACE_SETSIGMASK: Request = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: Request = 0x420f;
 
 /// The threads of a process.
 ///

@@ -10,6 +10,7 @@ mod agent;
 mod bundle;
 mod config;
 pub mod containers;
+mod install;
 mod invocation;
 mod runtime;
 

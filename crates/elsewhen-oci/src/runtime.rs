@@ -5,6 +5,7 @@ use crate::agent::{self, Setting, Task};
 use crate::bundle::Bundle;
 use crate::config::{self, Config};
 use crate::containers::{self, Folder};
+use crate::install::install;
 use crate::invocation::Invocation;
 use elsewhen::{Error, Inheritance, Result, execute_launcher};
 use elsewhen_linux::process;
@@ -18,6 +19,18 @@ pub fn run() -> ExitCode {
     let inherited = process::inherited_descriptors();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let own_name = if arguments.is_empty() { None } else { Some(arguments.remove(0)) };
+    if arguments.first().is_some_and(|first| first == "install" || first == "uninstall") {
+        return match install(&arguments) {
+            Ok(done) => {
+                println!("{done}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("elsewhen-oci: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut invocation = Invocation::default();
     let failed = Config::read(&mut arguments).and_then(|config| {
         invocation = Invocation::of(&arguments);
