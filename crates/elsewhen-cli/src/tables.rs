@@ -93,7 +93,10 @@ fn json_row(listed: &Listed, columns: &[&str]) -> Value {
 }
 
 fn container_json(container: &Container) -> Value {
-    json!({ "id": container.id, "name": container.name, "agent": container.agent })
+    let kernel = container
+        .kernel
+        .map(|offsets| json!({ "monotonic_ns": offsets.monotonic_ns, "boottime_ns": offsets.boottime_ns }));
+    json!({ "id": container.id, "name": container.name, "agent": container.agent, "kernel_offsets": kernel })
 }
 
 /// Columns as wide as their widest cell; the last is not padded.
@@ -181,6 +184,9 @@ fn as_text(Listed { status, container }: &Listed) -> String {
     let mut text = format!("name       {}\n", if status.name.is_empty() { "-" } else { &status.name });
     if let Some(container) = container {
         let _ = writeln!(text, "container  {} ({}), agent {}", shown(container), container.id, container.agent);
+        if let Some(offsets) = container.kernel {
+            let _ = writeln!(text, "kernel     {} more, by a time namespace of the kernel's", offsets.shown());
+        }
         for line in container.log() {
             let _ = writeln!(text, "log        {line}");
         }

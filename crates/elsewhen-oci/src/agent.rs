@@ -5,6 +5,7 @@
 //! clocks of the container go on, but nothing can be executed in it until the next `exec` session has started another.
 
 use crate::containers::{Container, Folder, append};
+use crate::timens::KernelOffsets;
 use elsewhen::{Error, Namespace, Result, Spec, refuse_launcher};
 use elsewhen_linux::process::{self, Fork, PidFd};
 use elsewhen_linux::signals::Signals;
@@ -30,6 +31,8 @@ pub(crate) enum Task {
         namespace: String,
         /// What people call the container.
         name: Option<String>,
+        /// What a time namespace of the kernel's does beside it.
+        kernel: Option<KernelOffsets>,
     },
     /// A container whose agent has died.
     Revive(Container),
@@ -110,10 +113,10 @@ impl Agent {
         let notes = Arc::new(Notes { id: setting.id.to_owned(), log: setting.log.clone() });
         let agent = std::process::id();
         let (namespace, record, is_new) = match task {
-            Task::Create { spec, namespace, name } => {
+            Task::Create { spec, namespace, name, kernel } => {
                 // One of the same id has ended without its agent.
                 folder.record().iter().for_each(remove_namespace);
-                let record = Container { id: setting.id.to_owned(), name, namespace, agent };
+                let record = Container { id: setting.id.to_owned(), name, namespace, agent, kernel };
                 (Namespace::new(&spec.persistent().delegated())?, record, true)
             }
             Task::Revive(record) => (Namespace::open(&record.namespace)?, Container { agent, ..record }, false),

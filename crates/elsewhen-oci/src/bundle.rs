@@ -1,8 +1,9 @@
 //! What the configuration of a container asks for: annotations `org.elsewhen.*`, and variables `ELSEWHEN_*` of its
 //! environment, where engines have no annotations.
 
+use crate::timens::KernelOffsets;
 use elsewhen::spec::Texts;
-use elsewhen::{Error, Result, Spec};
+use elsewhen::{Clocks, Error, Family, Result, Spec};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +14,7 @@ const ANNOTATION: &str = "org.elsewhen.";
 /// Before the names of settings, in capitals, in the environment.
 const VARIABLE: &str = "ELSEWHEN_";
 /// The settings.
-const KEYS: [&str; 8] = ["at", "offset", "rate", "freeze", "name", "settable", "adjustable", "files"];
+const KEYS: [&str; 9] = ["at", "offset", "rate", "freeze", "name", "settable", "adjustable", "files", "timens"];
 /// The longest name of a namespace.
 const NAME_MAX: usize = 32;
 
@@ -21,6 +22,7 @@ const NAME_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Bundle {
     config: Value,
+    path: PathBuf,
     folder: PathBuf,
 }
 
@@ -34,7 +36,17 @@ impl Bundle {
         let failed = |error: &dyn std::fmt::Display| Error::other(format!("read {}: {error}", path.display()));
         let text = fs::read(&path).map_err(|error| failed(&error))?;
         let config = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-        Ok(Self { config, folder: folder.to_owned() })
+        Ok(Self { config, folder: folder.to_owned(), path })
+    }
+
+    /// Writes it back, with a time namespace of the kernel's.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(crate) fn add_kernel_namespace(&mut self, offsets: KernelOffsets) -> Result<()> {
+        offsets.put_into(&mut self.config);
+        fs::write(&self.path, self.config.to_string())
+            .map_err(|error| Error::other(format!("write {}: {error}", self.path.display())))
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
@@ -153,7 +165,13 @@ impl<'a> Settings<'a> {
             freeze,
         };
         let place = |key: &str| self.get(key).map_or(format!("{ANNOTATION}{key}"), |(place, _)| place.to_owned());
-        let mut spec = texts.read(place).map_err(|error| Error::other(error.to_string()))?.spec;
+        let asked = texts.read(&place).map_err(|error| Error::other(error.to_string()))?;
+        let mut spec = asked.spec;
+        let kernel = if self.is_set("timens")? { Some(self.kernels(&texts, asked.paced, &place)?) } else { None };
+        let kernel = kernel.map(|(kernel, rest)| {
+            spec = rest;
+            kernel
+        });
         if self.is_set("adjustable")? {
             spec = spec.adjustable();
         }
@@ -172,7 +190,29 @@ impl<'a> Settings<'a> {
                 Some(name.to_owned())
             }
         };
-        Ok(Request { spec, name })
+        Ok(Request { spec, name, kernel })
+    }
+
+    /// What a time namespace of the kernel's does of what is asked, and the rest.
+    fn kernels(
+        &self,
+        texts: &Texts<'_>,
+        paced: Clocks,
+        place: impl Fn(&str) -> String,
+    ) -> Result<(KernelOffsets, Spec)> {
+        let refused = |reason: &str| Error::other(format!("{}: {reason}", place("timens")));
+        if self.is_set("adjustable")? || paced.contains(Family::Monotonic) || paced.contains(Family::Boottime) {
+            return Err(refused(
+                "a time namespace of the kernel's has fixed offsets of monotonic and boottime, and no rate",
+            ));
+        }
+        let (kernel, rest) = KernelOffsets::split(&texts.offset).map_err(|error| Error::other(error.to_string()))?;
+        if kernel == KernelOffsets::default() {
+            return Err(refused("neither monotonic nor boottime is given an offset"));
+        }
+        let texts = Texts { offset: rest.iter().map(String::as_str).collect(), ..texts.clone() };
+        let rest = texts.read(place).map_err(|error| Error::other(error.to_string()))?.spec;
+        Ok((kernel, rest))
     }
 }
 
@@ -181,6 +221,8 @@ impl<'a> Settings<'a> {
 pub(crate) struct Request {
     spec: Spec,
     name: Option<String>,
+    /// What the runtime is to make of it.
+    pub(crate) kernel: Option<KernelOffsets>,
 }
 
 impl Request {
@@ -215,7 +257,9 @@ mod tests {
 
     fn request(annotations: Value, env: Value) -> std::result::Result<Option<Request>, String> {
         let config = json!({ "annotations": annotations, "process": { "env": env }, "root": { "path": "rootfs" } });
-        Bundle { config, folder: "/nonexistent".into() }.request().map_err(|error| error.to_string())
+        Bundle { config, folder: "/nonexistent".into(), path: PathBuf::new() }
+            .request()
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -251,6 +295,11 @@ mod tests {
             (json!({ "org.elsewhen.files": "mine" }), "org.elsewhen.files: "),
             (json!({ "org.elsewhen.settable": "maybe" }), "org.elsewhen.settable: "),
             (json!({ "org.elsewhen.name": "../x" }), "org.elsewhen.name: "),
+            (json!({ "org.elsewhen.timens": "true", "org.elsewhen.offset": "1h" }), "org.elsewhen.timens: neither"),
+            (
+                json!({ "org.elsewhen.timens": "true", "org.elsewhen.rate": "2" }),
+                "org.elsewhen.timens: a time namespace",
+            ),
             (json!({ "org.elsewhen.rate": "2", "run.oci.handler": "wasm" }), "the handler wasm"),
         ] {
             let message = request(annotations, json!([])).unwrap_err();
@@ -267,14 +316,14 @@ mod tests {
             "linux": { "seccomp": { "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["mount"], "action": "SCMP_ACT_NOTIFY" }] } },
             "root": { "path": "rootfs" },
         });
-        let bundle = Bundle { config, folder: "/nonexistent".into() };
+        let bundle = Bundle { config, folder: "/nonexistent".into(), path: PathBuf::new() };
         assert!(bundle.request().unwrap_err().to_string().contains("has a listener"));
     }
 
     #[test]
     fn the_hosts_root_is_refused() {
         let config = json!({ "annotations": { "org.elsewhen.rate": "2" }, "root": { "path": "/" } });
-        let bundle = Bundle { config, folder: "/nonexistent".into() };
+        let bundle = Bundle { config, folder: "/nonexistent".into(), path: PathBuf::new() };
         assert!(bundle.request().unwrap_err().to_string().contains("root is the host's"));
     }
 

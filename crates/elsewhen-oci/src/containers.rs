@@ -2,6 +2,7 @@
 //!
 //! In it are `record.json`, the agent's socket `agent`, and `log`. The agent makes the folder and removes it.
 
+pub use crate::timens::KernelOffsets;
 use elsewhen::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
@@ -22,6 +23,8 @@ pub struct Container {
     pub namespace: String,
     /// The process that supervises it.
     pub agent: u32,
+    /// What a time namespace of the kernel's does beside it.
+    pub kernel: Option<KernelOffsets>,
 }
 
 impl Container {

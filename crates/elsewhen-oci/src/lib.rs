@@ -13,5 +13,6 @@ pub mod containers;
 mod install;
 mod invocation;
 mod runtime;
+mod timens;
 
 pub use runtime::run;

@@ -7,6 +7,7 @@ use crate::config::{self, Config};
 use crate::containers::{self, Folder};
 use crate::install::install;
 use crate::invocation::Invocation;
+use crate::timens;
 use elsewhen::{Error, Inheritance, Result, execute_launcher};
 use elsewhen_linux::process;
 use std::ffi::OsString;
@@ -92,7 +93,7 @@ impl Runtime {
     fn create(&mut self, invocation: &Invocation, id: &str) -> Result<()> {
         let folder = invocation.bundle.as_deref().unwrap_or(Path::new("."));
         // What is wrong with a bundle is the runtime's to say.
-        let Ok(bundle) = Bundle::read(folder, invocation.config.as_deref()) else { return Ok(()) };
+        let Ok(mut bundle) = Bundle::read(folder, invocation.config.as_deref()) else { return Ok(()) };
         if bundle.is_sandbox() {
             return Ok(());
         }
@@ -100,9 +101,14 @@ impl Runtime {
         if let Some(reason) = config::refusal_of(&self.path) {
             return Err(Error::other(reason));
         }
+        let kernel = request.kernel;
+        if let Some(offsets) = kernel {
+            timens::check(&self.path)?;
+            bundle.add_kernel_namespace(offsets)?;
+        }
         let (spec, namespace) = request.named(id)?;
         let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle));
-        let socket = agent::start(self.setting(id), Task::Create { spec, namespace, name })?;
+        let socket = agent::start(self.setting(id), Task::Create { spec, namespace, name, kernel })?;
         Err(execute_launcher(socket, &mut self.command))
     }
 

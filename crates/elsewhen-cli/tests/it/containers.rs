@@ -54,7 +54,7 @@ pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// A runtime that is wrapped, with a state folder of its own.
 struct Runtime {
-    name: &'static str,
+    name: String,
     folder: Folder,
 }
 
@@ -70,17 +70,22 @@ fn runtimes(test: &str) -> Vec<Runtime> {
             skip(test, &format!("no {name}"));
             continue;
         }
-        let folder = Folder::new(&format!("oci-{name}-{test}"));
-        folder.write("oci.toml", &format!("runtime = '{name}'\nlog = '{}'\n", folder.at("log").display()), 0o644);
-        found.push(Runtime { name, folder });
+        found.push(Runtime::new(name, test));
     }
     found
 }
 
 impl Runtime {
+    /// One that is found by its name or path.
+    fn new(name: &str, test: &str) -> Self {
+        let folder = Folder::new(&format!("oci-{}-{test}", name.replace('/', "-")));
+        folder.write("oci.toml", &format!("runtime = '{name}'\nlog = '{}'\n", folder.at("log").display()), 0o644);
+        Self { name: name.to_owned(), folder }
+    }
+
     /// `elsewhen-oci ARGUMENTS`, in front of this runtime.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = if self.name == "crun" { with_cgroups(OCI) } else { Command::new(OCI) };
+        let mut command = if self.name.contains("crun") { with_cgroups(OCI) } else { Command::new(OCI) };
         command.arg("--elsewhen-config").arg(self.folder.at("oci.toml")).arg("--root").arg(self.folder.at("state"));
         command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(std::process::Stdio::null());
         command
@@ -95,7 +100,7 @@ impl Runtime {
         let bundle = self.folder.at(&format!("bundle-{id}"));
         let _ = fs::remove_dir_all(&bundle);
         fs::create_dir_all(&bundle).unwrap();
-        let mut spec = Command::new(self.name);
+        let mut spec = Command::new(&self.name);
         spec.arg("spec").current_dir(&bundle);
         run(spec).success();
         let path = bundle.join("config.json");
@@ -436,4 +441,45 @@ fn fifty_containers_start_at_once() {
         }
         runtime.check_nothing_is_left();
     }
+}
+
+#[test]
+fn the_kernels_time_namespaces_are_used_on_request() {
+    const TEST: &str = "the_kernels_time_namespaces_are_used_on_request";
+    /// A runtime that makes them, where those in `PATH` do not.
+    const RUNTIME: &str = "ELSEWHEN_TIMENS_RUNTIME";
+    let asked =
+        json!({ "org.elsewhen.offset": "realtime=400d,monotonic=30d,boottime=30d", "org.elsewhen.timens": "true" });
+    for runtime in runtimes(TEST) {
+        let outcome = runtime.run("kernels", asked.clone(), "echo started");
+        // These of Debian 12 do not.
+        if outcome.code() == 1 {
+            assert!(outcome.stderr.contains("makes no time namespaces"), "{outcome:?}");
+            assert_eq!(outcome.stdout, "");
+        }
+    }
+    let Some(path) = std::env::var_os(RUNTIME) else {
+        return skip(TEST, &format!("{RUNTIME} names no runtime that makes them"));
+    };
+    let runtime = Runtime::new(path.to_str().unwrap(), TEST);
+    let before = Host::now();
+    let script = "date +%s; cut -d. -f1 /proc/uptime; exec /guests/clocks-dynamic";
+    let output = runtime.run("kernels", asked.clone(), script).success().stdout;
+    let after = Host::now();
+    let mut lines = output.lines();
+    check_seconds("date", lines.next().unwrap(), OFFSET_S, &before, &after);
+    let uptime = i128::from(lines.next().unwrap().parse::<i64>().unwrap());
+    let boottime = |host: &Host| host.of(7) / SECOND + 30 * 24 * 3600;
+    assert!((boottime(&before)..=boottime(&after)).contains(&uptime), "uptime {uptime}");
+    let shift = Shift { realtime: i128::from(OFFSET_S) * SECOND, monotonic: 30 * DAY, boottime: 30 * DAY };
+    let rest: Vec<&str> = lines.collect();
+    shift.check("clocks", &readings(&rest.join("\n")), &before, &after);
+    let container = runtime.start("kernels", asked, "exec sleep 100");
+    let before = Host::now();
+    let read = container.exec("/guests/clocks-dynamic").success().stdout;
+    shift.check("a session", &readings(&read), &before, &Host::now());
+    let shown = run(runtime.elsewhen(&["show", "kernels"])).success().stdout;
+    assert!(shown.contains("monotonic 30d, boottime 30d more"), "{shown}");
+    drop(container);
+    runtime.check_nothing_is_left();
 }
