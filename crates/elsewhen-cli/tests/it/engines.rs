@@ -432,3 +432,72 @@ fn pods_of_kubernetes_are_in_their_own_time() {
     }
     assert!(of("bad").contains("org.elsewhen.offset: duration \"soon\""), "{seen}");
 }
+
+/// Containers of an engine, removed when the value goes.
+struct Removed<'a>(&'a Engine, Vec<String>);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        for name in &self.1 {
+            let _ = self.0.command(&["rm", "-f", "-t", "0", name]).output();
+        }
+    }
+}
+
+/// Ports of this machine that nobody listens at.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+#[test]
+fn etcd_in_three_containers_notices_that_one_is_an_hour_ahead() {
+    const TEST: &str = "etcd_in_three_containers_notices_that_one_is_an_hour_ahead";
+    if !can_test(TEST, &["podman", "busybox", "runc", "etcd", "etcdctl"]) {
+        return;
+    }
+    let folder = Folder::new("etcd");
+    let podman = podman(&folder, "runc");
+    podman.run(&["import", archive(&folder).to_str().unwrap(), IMAGE]).success();
+    let ports: [u16; 6] = free_ports();
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let cluster: Vec<String> = (0..3).map(|node| format!("n{node}={}", url(ports[3 + node]))).collect();
+    let mut removed = Removed(&podman, Vec::new());
+    for node in 0..3 {
+        let (name, client, peer) = (format!("n{node}"), url(ports[node]), url(ports[3 + node]));
+        let offset = if node == 2 { "org.elsewhen.offset=1h" } else { "org.elsewhen.offset=0" };
+        let engine =
+            ["run", "-d", "--name", &name, "--network", "host", "-v", "/usr:/usr:ro", "--annotation", offset, IMAGE];
+        let etcd =
+            ["/usr/bin/etcd", "--name", &name, "--data-dir", "/tmp/data", "--logger", "zap", "--log-outputs", "stderr"];
+        let clients = ["--listen-client-urls", &client, "--advertise-client-urls", &client];
+        let peers = ["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer];
+        let cluster = cluster.join(",");
+        let cluster = ["--initial-cluster", &cluster, "--initial-cluster-state", "new"];
+        podman.run(&[&engine[..], &etcd, &clients, &peers, &cluster].concat()).success();
+        removed.1.push(name);
+    }
+    // Nodes look at each other's clocks every half minute.
+    let logs = || {
+        let of = |node: usize| podman.command(&["logs", &format!("n{node}")]).output().unwrap().stderr;
+        (0..3).map(|node| String::from_utf8_lossy(&of(node)).into_owned()).collect::<Vec<_>>().concat()
+    };
+    let drift = || {
+        let logs = logs();
+        let line = logs.lines().find(|line| line.contains("prober found high clock drift"))?;
+        let value: Value = serde_json::from_str(line).unwrap();
+        Some(value["clock-drift"].as_str().unwrap().to_owned())
+    };
+    let deadline = std::time::Instant::now() + 3 * PATIENCE;
+    let drift = loop {
+        if let Some(drift) = drift() {
+            break drift;
+        }
+        assert!(std::time::Instant::now() < deadline, "etcd notices nothing: {}", logs());
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert!(drift.starts_with("1h0m0") || drift.starts_with("59m59"), "etcd has measured {drift}");
+    let mut status = Command::new("etcdctl");
+    status.env("ETCDCTL_API", "3").args(["--endpoints", &url(ports[2]), "put", "key", "value"]);
+    run_quietly(status).success();
+}
