@@ -9,6 +9,7 @@
 //! - `designs`: the designs that were proposed for time namespaces in Linux's vDSO, side by side;
 //! - `order`: no benchmark, but a test: readings of the self-contained vDSO, the host's and a system call in turn;
 //! - `attach`: milliseconds to enter a running process and to leave, and how long that stands still;
+//! - `containers`: milliseconds that the container runtime wrapper adds;
 //! - `cycles`: no benchmark either: a process of yours enters and leaves, again and again;
 //! - `soak`: no benchmark, but a test that goes on for as long as you like: every wait under random changes.
 //!
@@ -21,6 +22,7 @@ compile_error!("the benchmarks need the time stamp counter of x86-64 and Linux")
 mod attach;
 mod clocks;
 mod configuration;
+mod containers;
 mod counter;
 mod cycles;
 mod designs;
@@ -78,6 +80,8 @@ enum Command {
     Traps,
     /// Milliseconds to enter and to leave, and how long a target stands still
     Attach,
+    /// Milliseconds that the container runtime wrapper adds
+    Containers,
     /// All of the above
     All,
     /// The designs for time namespaces in a vDSO: cost outside and inside, code, switching
@@ -159,6 +163,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     if all || matches!(arguments.command, Command::Attach) {
         report.extend(attach::run(&elsewhen, arguments.rounds)?);
+    }
+    if all || matches!(arguments.command, Command::Containers) {
+        report.extend(containers::run(&elsewhen, arguments.rounds)?);
     }
     if arguments.json {
         println!("{:#}", report.to_json());
