@@ -165,9 +165,9 @@ impl<'a> Settings<'a> {
             freeze,
         };
         let place = |key: &str| self.get(key).map_or(format!("{ANNOTATION}{key}"), |(place, _)| place.to_owned());
-        let asked = texts.read(&place).map_err(|error| Error::other(error.to_string()))?;
+        let asked = texts.read(place).map_err(|error| Error::other(error.to_string()))?;
         let mut spec = asked.spec;
-        let kernel = if self.is_set("timens")? { Some(self.kernels(&texts, asked.paced, &place)?) } else { None };
+        let kernel = if self.is_set("timens")? { Some(self.kernels(&texts, asked.paced, place)?) } else { None };
         let kernel = kernel.map(|(kernel, rest)| {
             spec = rest;
             kernel
