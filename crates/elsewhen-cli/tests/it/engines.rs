@@ -98,11 +98,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut command: Command, log: &Path, what: &str, mut is_ready: impl FnMut() -> bool) -> Self {
+    fn start(mut command: Command, log: &Path, what: &str, is_ready: impl FnMut() -> bool) -> Self {
         let log = fs::File::create(log).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let daemon = Self { child: command.spawn().unwrap() };
-        until(what, || is_ready());
+        until(what, is_ready);
         daemon
     }
 }
