@@ -219,16 +219,18 @@ fn own_folder(id: &str) -> Result<(Folder, File)> {
     let end = Instant::now() + PATIENCE;
     loop {
         let folder = Folder::make(id)?;
-        let Ok(lock) = folder.lock() else { continue };
-        let is_it = folder.is_locked_by(&lock);
-        if is_it && folder.connect().is_none() {
-            return Ok((folder, lock));
+        let locked = folder.lock();
+        // The agent of one that has ended may have removed it meanwhile.
+        let is_there = locked.as_ref().is_ok_and(|lock| folder.is_locked_by(lock));
+        if is_there && folder.connect().is_none() {
+            return Ok((folder, locked?));
         }
-        drop(lock);
         if Instant::now() > end {
+            locked?;
             return Err(Error::other(format!("container {id:?} has an agent already")));
         }
-        thread::sleep(Duration::from_millis(if is_it { 10 } else { 0 }));
+        drop(locked);
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

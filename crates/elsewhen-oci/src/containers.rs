@@ -12,6 +12,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+/// How long a container's log becomes, about, in bytes.
+const LOG_MAX: u64 = 64 << 10;
+
 /// What is known of a container.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Container {
@@ -53,19 +56,27 @@ pub fn all() -> Result<Vec<Container>> {
 /// Where there is none, or more than one.
 pub fn find(text: &str) -> Result<Container> {
     let all = all()?;
-    let exact = all.iter().find(|container| container.id == text || container.name.as_deref() == Some(text));
-    if let Some(container) = exact {
-        return Ok(container.clone());
+    pick(&all, text).cloned()
+}
+
+fn pick<'a>(all: &'a [Container], text: &str) -> Result<&'a Container> {
+    let is_named = |container: &&Container| container.name.as_deref() == Some(text);
+    let is_begun = |container: &&Container| !text.is_empty() && container.id.starts_with(text);
+    let is_exact = |container: &&Container| container.id == text;
+    for found in [&is_exact as &dyn Fn(&&Container) -> bool, &is_named, &is_begun] {
+        let mut found = all.iter().filter(|container| found(container));
+        match (found.next(), found.next()) {
+            (Some(container), None) => return Ok(container),
+            (Some(_), Some(_)) => {
+                return Err(Error::other(format!("more than one container is called {text:?}: give more of its id")));
+            }
+            _ => {}
+        }
     }
-    let mut begun = all.iter().filter(|container| !text.is_empty() && container.id.starts_with(text));
-    match (begun.next(), begun.next()) {
-        (Some(container), None) => Ok(container.clone()),
-        (Some(_), Some(_)) => Err(Error::other(format!("more than one container's id begins with {text:?}"))),
-        _ => Err(Error::other(format!(
-            "no container {text:?} has a time of its own (of this user, {}); see `elsewhen ls`",
-            elsewhen_linux::process::user()
-        ))),
-    }
+    Err(Error::other(format!(
+        "no container {text:?} has a time of its own (of this user, {}); see `elsewhen ls`",
+        elsewhen_linux::process::user()
+    )))
 }
 
 fn root() -> Result<PathBuf> {
@@ -138,8 +149,13 @@ impl Folder {
             .map_err(|error| failed(&error))
     }
 
-    /// Adds a line to its log.
+    /// Adds a line to its log, as long as that is short: a container must not fill the folder by what it is refused.
     pub fn note(&self, line: &str) {
+        let length = fs::metadata(self.path.join("log")).map_or(0, |log| log.len());
+        if length > LOG_MAX {
+            return;
+        }
+        let line = if length + line.len() as u64 > LOG_MAX { "no more is noted here" } else { line };
         // Where that is full or gone there is nowhere else to say so.
         let _ = append(&self.path.join("log"), line);
     }
@@ -197,4 +213,37 @@ pub fn append_json(path: &Path, message: &str) -> std::io::Result<()> {
     let now = elsewhen::Timestamp::now().to_string();
     let line = serde_json::json!({ "level": "error", "msg": message, "time": now });
     File::options().append(true).create(true).open(path)?.write_all(format!("{line}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_found_by_what_means_it_alone() {
+        let container = |id: &str, name: Option<&str>| Container {
+            id: id.into(),
+            name: name.map(str::to_owned),
+            namespace: id.into(),
+            agent: 1,
+            kernel: None,
+        };
+        let all = [
+            container("abc1", Some("web")),
+            container("abc2", Some("abc1")),
+            container("d", Some("two")),
+            container("e", Some("two")),
+        ];
+        let found =
+            |text: &str| pick(&all, text).map(|container| container.id.as_str()).map_err(|error| error.to_string());
+        assert_eq!(found("web"), Ok("abc1"));
+        assert_eq!(found("abc1"), Ok("abc1"), "the id goes before names");
+        assert_eq!(found("abc2"), Ok("abc2"));
+        for several in ["abc", "two"] {
+            assert!(found(several).is_err_and(|message| message.starts_with("more than one")), "{several}");
+        }
+        for none in ["", "x", "web2"] {
+            assert!(found(none).is_err_and(|message| message.starts_with("no container")), "{none}");
+        }
+    }
 }

@@ -107,7 +107,7 @@ impl Runtime {
             bundle.add_kernel_namespace(offsets)?;
         }
         let (spec, namespace) = request.named(id)?;
-        let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle));
+        let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle, id));
         let socket = agent::start(self.setting(id), Task::Create { spec, namespace, name, kernel })?;
         Err(execute_launcher(socket, &mut self.command))
     }
@@ -159,7 +159,7 @@ fn forget(id: &str) {
 
 /// What people call a container at podman, whose monitor is our parent and is told so, or at docker, which has a file with it
 /// beside those that it mounts.
-fn name_at_engine(bundle: &Bundle) -> Option<String> {
+fn name_at_engine(bundle: &Bundle, id: &str) -> Option<String> {
     let parent = std::fs::read(format!("/proc/{}/cmdline", std::os::unix::process::parent_id())).ok()?;
     let arguments: Vec<&str> =
         parent.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok()).collect();
@@ -168,7 +168,8 @@ fn name_at_engine(bundle: &Bundle) -> Option<String> {
         return arguments.get(at + 1).map(|name| (*name).to_owned());
     }
     let beside = bundle.mount_sources().find_map(|source| {
-        let config = source.parent()?.join("config.v2.json");
+        let folder = source.parent().filter(|folder| folder.file_name().is_some_and(|name| name == id))?;
+        let config = folder.join("config.v2.json");
         serde_json::from_slice::<serde_json::Value>(&std::fs::read(config).ok()?).ok()
     })?;
     beside["Name"].as_str().map(|name| name.trim_start_matches('/').to_owned())

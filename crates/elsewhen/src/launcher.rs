@@ -11,13 +11,18 @@ use elsewhen_linux::filter::Filter;
 use elsewhen_linux::process::{self, Inheritance};
 use elsewhen_linux::seccomp::Listener;
 use elsewhen_vdso::surface::Reach;
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// How long a launcher waits to be served.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest reason that a launcher is given.
 const REASON_MAX: usize = 4096;
 
@@ -64,8 +69,13 @@ pub fn refuse_launcher(socket: &OwnedFd, reason: &str) {
 pub fn execute_launcher(socket: OwnedFd, command: &mut Command) -> Error {
     let shown = Path::new(command.get_program()).display().to_string();
     let mut greeting = [0; REASON_MAX];
+    // Only an impossible time fails.
+    let _ = set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
     let length = match recv(&socket, &mut greeting, RecvFlags::empty()) {
         Ok((_, length)) => length,
+        Err(Errno::AGAIN) => {
+            return Error::setup(format!("cannot supervise {shown}: whoever is to do it does not answer"));
+        }
         Err(error) => return Error::setup(format!("cannot supervise {shown}: {error}")),
     };
     let reach = match &greeting[..length] {
