@@ -377,23 +377,22 @@ fn containerd_runs_containers_in_their_own_time() {
     let runtime = runtime.to_str().unwrap();
     let offset = format!("org.elsewhen.offset={OFFSET}");
     let run = ["run", "--rm", "--runc-binary", runtime];
-    client.check("plain", 0, &[&run[..], &[IMAGE, "elsewhen-1", "date", "+%s"]].concat());
+    // What an earlier run of the tests has left is found by the id.
+    let ids: Vec<String> = (0..5).map(|number| format!("elsewhen-{}-{number}", std::process::id())).collect();
+    client.check("plain", 0, &[&run[..], &[IMAGE, &ids[0], "date", "+%s"]].concat());
     let shifted = [&run[..], &["--annotation", &offset]].concat();
-    client.check("shifted", OFFSET_S, &[&shifted[..], &[IMAGE, "elsewhen-2", "date", "+%s"]].concat());
-    client.check(
-        "with a profile",
-        OFFSET_S,
-        &[&shifted[..], &["--seccomp", IMAGE, "elsewhen-3", "date", "+%s"]].concat(),
-    );
-    let bad = ["--annotation", "org.elsewhen.at=someday", IMAGE, "elsewhen-4", "date"];
+    client.check("shifted", OFFSET_S, &[&shifted[..], &[IMAGE, &ids[1], "date", "+%s"]].concat());
+    client.check("with a profile", OFFSET_S, &[&shifted[..], &["--seccomp", IMAGE, &ids[2], "date", "+%s"]].concat());
+    let bad = ["--annotation", "org.elsewhen.at=someday", IMAGE, &ids[3], "date"];
     let refused = client.run(&[&run[..], &bad].concat());
     assert!(!refused.status.success() && refused.stderr.contains("org.elsewhen.at: date \"someday\""), "{refused:?}");
-    let detached =
-        ["run", "-d", "--runc-binary", runtime, "--annotation", &offset, IMAGE, "elsewhen-5", "sh", "-c", WAITS];
+    let detached = ["run", "-d", "--runc-binary", runtime, "--annotation", &offset, IMAGE, &ids[4], "sh", "-c", WAITS];
     client.run(&detached).success();
-    client.check("session", OFFSET_S, &["task", "exec", "--exec-id", "one", "elsewhen-5", "date", "+%s"]);
-    client.run(&["task", "kill", "elsewhen-5"]).success();
-    check_is_gone("elsewhen-5");
+    client.check("session", OFFSET_S, &["task", "exec", "--exec-id", "one", &ids[4], "date", "+%s"]);
+    client.run(&["task", "kill", &ids[4]]).success();
+    until("the task can be deleted", || client.run(&["task", "delete", &ids[4]]).status.success());
+    client.run(&["container", "delete", &ids[4]]).success();
+    check_is_gone(&ids[4]);
 }
 
 #[test]
