@@ -111,7 +111,7 @@ for name in sh date sleep cat; do ln -s busybox "$work/rootfs/bin/$name"; done
 tar -C "$work/rootfs" -cf "$work/rootfs.tar" .
 for image in pause busybox; do
   podman=(podman --root "$work/podman" --runroot "$work/podman-run")
-  "${podman[@]}" import --change 'CMD=["sleep","100000"]' "$work/rootfs.tar" "localhost/$image:1" >/dev/null 2>&1
+  "${podman[@]}" import --change 'CMD=["/bin/sleep","100000"]' "$work/rootfs.tar" "localhost/$image:1" >/dev/null 2>&1
   "${podman[@]}" save -q --format docker-archive -o "$work/$image.tar" "localhost/$image:1"
   "${ctr[@]}" images import "$work/$image.tar" >/dev/null
 done

@@ -134,12 +134,20 @@ fn containerd_config(text: &str, program: Option<&str>) -> std::result::Result<S
     let is_systemd =
         runtimes.and_then(|runtimes| runtimes.get("runc")?.get("options")?.get("SystemdCgroup")?.as_bool());
     let systemd = if is_systemd == Some(true) { "    SystemdCgroup = true\n" } else { "" };
+    // What a file says of runtimes stands in place of all that containerd has of its own, and without its default one it does not start
+    // the plugin.
+    let runtimes_path = format!("plugins.\"{plugin}\".containerd.runtimes");
+    let of_containerd = if runtimes.is_none() {
+        format!("[{runtimes_path}.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n")
+    } else {
+        String::new()
+    };
     let [begin, end] = MARKS;
-    let runtime = format!("plugins.\"{plugin}\".containerd.runtimes.elsewhen");
+    let runtime = format!("{runtimes_path}.elsewhen");
     Ok(format!(
-        "{}\n\n{begin}: made by elsewhen-oci install containerd\n[{runtime}]\n  runtime_type = \"io.containerd.runc.v2\"\n  \
-         pod_annotations = [\"org.elsewhen.*\"]\n  container_annotations = [\"org.elsewhen.*\"]\n  [{runtime}.options]\n    \
-         BinaryName = {}\n{systemd}{end}\n",
+        "{}\n\n{begin}: made by elsewhen-oci install containerd\n{of_containerd}[{runtime}]\n  \
+         runtime_type = \"io.containerd.runc.v2\"\n  pod_annotations = [\"org.elsewhen.*\"]\n  \
+         container_annotations = [\"org.elsewhen.*\"]\n  [{runtime}.options]\n    BinaryName = {}\n{systemd}{end}\n",
         others.trim_end(),
         Value::from(program),
     ))
@@ -222,7 +230,17 @@ mod tests {
         assert_eq!(containerd_config(&with, Some("/x")).unwrap(), with);
         assert_eq!(containerd_config(&with, None).unwrap(), before);
         let newer = containerd_config("version = 3\n", Some("/x")).unwrap();
-        assert!(newer.contains("io.containerd.cri.v1.runtime"), "{newer}");
+        let config: toml::Table = newer.parse().unwrap();
+        let runtimes = config["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"].as_table().unwrap();
+        assert_eq!(
+            runtimes.keys().collect::<Vec<_>>(),
+            ["elsewhen", "runc"],
+            "where nothing is said, runc is containerd's own"
+        );
+        assert_eq!(containerd_config(&newer, None).unwrap(), "version = 3\n");
+        let own = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"crun\"\n\
+                   [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.crun]\n";
+        assert!(!containerd_config(own, Some("/x")).unwrap().contains("runc]"));
         for bad in ["version = 1\n", "oom_score = 0\n", "version = ", "version = 2\n# elsewhen begin\n"] {
             assert!(containerd_config(bad, Some("/x")).is_err(), "{bad}");
         }

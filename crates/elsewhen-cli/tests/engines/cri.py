@@ -12,7 +12,9 @@ import cri_pb2 as cri
 import cri_pb2_grpc
 import grpc
 
-HOST_NETWORK = 2
+HOST = 2
+# As a kubelet asks for it; POD would be one namespace of processes with the sandbox.
+CONTAINER = 1
 RUNTIME_DEFAULT = 0
 runtime = cri_pb2_grpc.RuntimeServiceStub(grpc.insecure_channel("unix:" + address))
 
@@ -23,7 +25,8 @@ def pod(name, handler, annotations, restricted=False):
         log_directory=logs,
         annotations=annotations,
     )
-    config.linux.security_context.namespace_options.network = HOST_NETWORK
+    config.linux.security_context.namespace_options.network = HOST
+    config.linux.security_context.namespace_options.pid = CONTAINER
     request = cri.RunPodSandboxRequest(config=config, runtime_handler=handler)
     sandbox = runtime.RunPodSandbox(request, timeout=60).pod_sandbox_id
     script = "trap exit TERM; date +%s; while :; do sleep 1 & wait; done"
@@ -34,7 +37,8 @@ def pod(name, handler, annotations, restricted=False):
     )
     context = container.linux.security_context
     context.seccomp.profile_type = RUNTIME_DEFAULT
-    context.namespace_options.network = HOST_NETWORK
+    context.namespace_options.network = HOST
+    context.namespace_options.pid = CONTAINER
     if restricted:
         context.run_as_user.value = 1000
         context.no_new_privs = context.readonly_rootfs = True

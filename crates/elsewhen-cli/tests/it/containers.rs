@@ -3,9 +3,10 @@
 use crate::harness::*;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 /// The program under test.
@@ -14,22 +15,35 @@ pub(crate) const OCI: &str = env!("CARGO_BIN_EXE_elsewhen-oci");
 pub(crate) const OFFSET: &str = "400d";
 pub(crate) const OFFSET_S: i64 = 400 * 24 * 3600;
 
-/// Where only cgroup version 1 controllers are mounted beside an empty version 2, which crun refuses: a tree of version 1 alone, seen
-/// by nobody else.
-const CGROUP1: &str = "mount -t tmpfs -o mode=755 cg1 /sys/fs/cgroup || exit 97
+/// Makes a tree of cgroups of version 1 alone, says so, and waits for the end of the tests.
+const CGROUP1: &str = "mount -t tmpfs -o mode=755 cg1 /sys/fs/cgroup || exit
 for c in cpu cpuacct cpuset memory devices freezer blkio pids; do
-  mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c || exit 97
+  mkdir /sys/fs/cgroup/$c && mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c || exit
 done
-mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd || exit 97
-exec \"$@\"";
+mkdir /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd || exit
+echo mounted
+exec cat";
+
+/// Where only cgroup version 1 controllers are mounted beside an empty version 2, which crun refuses: a process with mounts that crun
+/// can use. There is one for all commands, since podman keeps in files what it has mounted: its next command must find it mounted.
+static CGROUPS: LazyLock<Option<Child>> = LazyLock::new(|| {
+    if !Path::new("/sys/fs/cgroup/unified").exists() {
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "bash", "-c", CGROUP1]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "mounted\n", "no cgroups of version 1");
+    Some(child)
+});
 
 /// A command for programs that need one kind of cgroups.
 pub(crate) fn with_cgroups(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    if !Path::new("/sys/fs/cgroup/unified").exists() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("unshare");
-    command.args(["-m", "--propagation", "private", "bash", "-c", CGROUP1, "_"]).arg(program);
+    let Some(child) = &*CGROUPS else { return Command::new(program) };
+    let mut command = Command::new("nsenter");
+    command.arg("-m").arg("-t").arg(child.id().to_string()).arg("--").arg(program);
     command
 }
 
@@ -87,7 +101,7 @@ impl Runtime {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = if self.name.contains("crun") { with_cgroups(OCI) } else { Command::new(OCI) };
         command.arg("--elsewhen-config").arg(self.folder.at("oci.toml")).arg("--root").arg(self.folder.at("state"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(std::process::Stdio::null());
+        command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(Stdio::null());
         command
     }
 

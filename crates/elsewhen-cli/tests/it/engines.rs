@@ -338,10 +338,11 @@ struct Containerd {
 
 fn containerd(folder: &Folder) -> Containerd {
     let address = folder.at("c.sock");
-    let config = include_str!("../engines/containerd.toml")
-        .replace("@FOLDER@", folder.path().to_str().unwrap())
-        .replace("@RUNTIME@", wrapper(folder, "runc").to_str().unwrap());
+    let config = include_str!("../engines/containerd.toml").replace("@FOLDER@", folder.path().to_str().unwrap());
     let config = folder.write("containerd.toml", &config, 0o644);
+    let mut install = Command::new(wrapper(folder, "runc"));
+    install.args(["install", "containerd", "--config"]).arg(&config);
+    run(install).success();
     let mut command = Command::new("containerd");
     command.arg("-c").arg(config);
     let client = Engine {
@@ -354,7 +355,8 @@ fn containerd(folder: &Folder) -> Containerd {
     let daemon = Daemon::start(command, &folder.at("log"), "containerd is up", ready);
     // An image in a format that it reads; one that waits by itself is for pods.
     let podman = podman(folder, "crun");
-    for (image, command) in [(IMAGE, "CMD=[\"sh\"]"), ("localhost/elsewhen-pause:1", "CMD=[\"sleep\",\"100000\"]")] {
+    for (image, command) in [(IMAGE, "CMD=[\"sh\"]"), ("localhost/elsewhen-pause:1", "CMD=[\"/bin/sleep\",\"100000\"]")]
+    {
         let saved = folder.at(&format!("{}.tar", image.replace(['/', ':'], "-")));
         podman.run(&["import", "--change", command, archive(folder).to_str().unwrap(), image]).success();
         podman.run(&["save", "-q", "--format", "docker-archive", "-o", saved.to_str().unwrap(), image]).success();
@@ -405,17 +407,20 @@ fn pods_of_kubernetes_are_in_their_own_time() {
     let stubs = folder.at("stubs");
     fs::create_dir_all(&stubs).unwrap();
     let engines = sources().with_file_name("engines");
-    let mut compile = Command::new("python3");
-    compile.args(["-m", "grpc_tools.protoc", "-I"]).arg(&engines);
-    compile.arg(format!("--python_out={}", stubs.display())).arg(format!("--grpc_python_out={}", stubs.display()));
-    compile.arg("cri.proto");
-    let compiled = run_quietly(compile);
-    if !compiled.status.success() {
+    // A distribution's packages are its own interpreter's, which need not be the first in PATH.
+    let pythons = ["python3", "/usr/bin/python3"];
+    let Some(python) = pythons.iter().find(|python| {
+        let mut compile = Command::new(python);
+        compile.args(["-m", "grpc_tools.protoc", "-I"]).arg(&engines);
+        compile.arg(format!("--python_out={}", stubs.display())).arg(format!("--grpc_python_out={}", stubs.display()));
+        compile.arg("cri.proto");
+        run_quietly(compile).status.success()
+    }) else {
         return skip(TEST, "no grpc_tools of Python");
-    }
+    };
     let Containerd { _daemon, address, .. } = &containerd(&folder);
     let before = Host::now();
-    let mut client = Command::new("python3");
+    let mut client = Command::new(python);
     client.arg(engines.join("cri.py")).arg(&stubs).arg(address).arg(IMAGE).arg(folder.at("logs")).arg(OFFSET);
     let seen = start_for(client, 5 * PATIENCE).finish().success().stdout;
     let after = Host::now();
