@@ -1,7 +1,7 @@
 //! Kernels of Debian: which one, from where, and which of its modules a machine needs.
 
 use crate::apt::Apt;
-use crate::tools;
+use crate::{cache, tools};
 use elsewhen_image::elf::Elf;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -42,18 +42,11 @@ impl Kernel {
 
     /// The kernel in a folder, which is made, whole, where it is missing.
     fn unpacked(folder: &Path, fetch: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<Self, String> {
-        if !folder.is_dir() {
-            let fresh = Unfinished(folder.with_extension(format!("{}.new", std::process::id())));
-            fs::create_dir_all(&fresh.0).map_err(|error| format!("create {}: {error}", fresh.0.display()))?;
-            let package = fetch(&fresh.0)?;
-            tools::run(tools::find("dpkg-deb", "dpkg")?.arg("--extract").arg(&package).arg(fresh.0.join("root")))?;
-            // Another run may have been faster.
-            if let Err(error) = fs::rename(fresh.0.join("root"), folder)
-                && !folder.is_dir()
-            {
-                return Err(format!("create {}: {error}", folder.display()));
-            }
-        }
+        cache::once(folder, |fresh| {
+            let (package, root) = (fetch(fresh)?, fresh.join("root"));
+            tools::run(tools::find("dpkg-deb", "dpkg")?.arg("--extract").arg(&package).arg(&root))?;
+            Ok(root)
+        })?;
         let image = only(&folder.join("boot"), |name| name.starts_with("vmlinuz-"))?;
         let root = ["usr/lib/modules", "lib/modules"].map(|path| folder.join(path));
         let modules = only(root.iter().find(|path| path.is_dir()).unwrap_or(&root[0]), |_| true)?;
@@ -76,16 +69,6 @@ impl Kernel {
             }
         }
         Ok(loaded)
-    }
-}
-
-/// A folder that goes with the value.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // What cannot be removed stays where `cargo clean` removes it.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod apt;
 mod arch;
+mod cache;
 mod initramfs;
 mod kernel;
 mod machine;

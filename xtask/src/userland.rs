@@ -3,7 +3,7 @@
 //! Nothing is installed: no script of a package runs. What such scripts would do and tests need is done here.
 
 use crate::apt::Apt;
-use crate::tools;
+use crate::{cache, tools};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -43,17 +43,11 @@ const LINKS: [(&str, &str); 3] = [("usr/bin/sh", "dash"), ("usr/bin/cc", "gcc"),
 /// The root, which is made, whole, where it is missing.
 pub(crate) fn get(apt: &Apt, cache: &Path) -> Result<PathBuf, String> {
     let root = cache.join(format!("root-{}", apt.architecture()));
-    if !root.is_dir() {
+    cache::once(&root, |fresh| {
         eprintln!("xtask: unpacking programs for {}", apt.architecture());
-        let fresh = root.with_extension(format!("{}.new", std::process::id()));
-        let made = make(apt, &fresh)
-            .and_then(|()| fs::rename(&fresh, &root).map_err(|error| format!("create {}: {error}", root.display())));
-        if made.is_err() {
-            // What cannot be removed stays where `cargo clean` removes it.
-            let _ = fs::remove_dir_all(&fresh);
-        }
-        made?;
-    }
+        make(apt, fresh)?;
+        Ok(fresh.to_owned())
+    })?;
     Ok(root)
 }
 
