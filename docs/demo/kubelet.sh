@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A pod of a real kubelet, a year ahead. Debian has no packages of Kubernetes' servers, so they are built from its source package
-# (ten minutes, and two gigabytes in CACHE); then etcd, kube-apiserver, containerd and the kubelet run for half a minute, in a network
+# (five minutes, and two gigabytes in CACHE); then etcd, kube-apiserver, containerd and the kubelet run for half a minute, in a network
 # and with cgroups of their own. As root, on Debian 12 with `elsewhen` and `elsewhen-oci` in PATH, and
 #
 #   apt-get install containerd runc podman busybox-static etcd-server golang-go kubernetes-client jq iproute2 containernetworking-plugins \
