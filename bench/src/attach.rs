@@ -93,7 +93,7 @@ fn measure(elsewhen: &Path, folder: &Path, rounds: u32) -> Result<Vec<Table>> {
     let tool = |arguments: &[&str]| -> Result<f64> {
         let began = Instant::now();
         let mut command = Command::new(elsewhen);
-        command.args(arguments).env("XDG_RUNTIME_DIR", folder).stdin(Stdio::null());
+        command.args(arguments).env("ELSEWHEN_RUNTIME_DIR", folder).stdin(Stdio::null());
         let status = command.status()?;
         if status.success() {
             Ok(began.elapsed().as_secs_f64() * 1e3)
@@ -164,7 +164,7 @@ fn set(elsewhen: &Path, folder: &Path, tool: &impl Fn(&[&str]) -> Result<f64>) -
     let script = format!("i=0; while [ $i -lt {SLEEPERS} ]; do \"$0\" sleeper {until} & i=$((i+1)); done; wait");
     let mut command = Command::new(elsewhen);
     command.args(["run", "--name", "sleepers", "--", "sh", "-c", &script]).arg(std::env::current_exe()?);
-    command.env("XDG_RUNTIME_DIR", folder).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.env("ELSEWHEN_RUNTIME_DIR", folder).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("standard output is piped")?).lines();
     for _ in 0..SLEEPERS {

@@ -40,7 +40,7 @@ pub(crate) fn run(elsewhen: &Path, rounds: u32) -> Result<Vec<Table>> {
         if program == wrapper {
             command.arg("--elsewhen-config").arg(&config);
         }
-        command.arg("--root").arg(place.folder.join("state")).env("XDG_RUNTIME_DIR", &place.folder);
+        command.arg("--root").arg(place.folder.join("state")).env("ELSEWHEN_RUNTIME_DIR", &place.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     };

@@ -4,7 +4,7 @@
 set -eu
 elsewhen=${ELSEWHEN:-elsewhen}
 folder=$(mktemp -d)
-export XDG_RUNTIME_DIR="$folder" ETCDCTL_API=3
+export ELSEWHEN_RUNTIME_DIR="$folder" ETCDCTL_API=3
 pids=
 trap 'kill $pids 2>/dev/null; wait 2>/dev/null; rm -rf "$folder"' EXIT
 

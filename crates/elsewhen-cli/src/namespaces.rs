@@ -47,7 +47,7 @@ pub(crate) fn set(set: &Set) -> ExitCode {
 /// Where there is none.
 pub(crate) fn open(Target { target, container }: &Target) -> elsewhen::Result<Namespace> {
     if *container {
-        return Namespace::open(&containers::find(target)?.namespace);
+        return Namespace::open(&containers::get(target)?.namespace);
     }
     let Ok(pid) = target.parse() else { return open_named(target) };
     match elsewhen::name_of(pid)? {
@@ -64,13 +64,11 @@ pub(crate) fn open(Target { target, container }: &Target) -> elsewhen::Result<Na
 /// # Errors
 /// Where there is none.
 pub(crate) fn open_named(name: &str) -> elsewhen::Result<Namespace> {
-    match Namespace::open(name) {
-        Err(error) if error.is_not_found() => match containers::find(name) {
-            Ok(container) => Namespace::open(&container.namespace),
-            Err(_) => Err(error),
-        },
-        other => other,
-    }
+    // Ids and names of containers can be none that a namespace could have.
+    Namespace::open(name).or_else(|error| match containers::find(name)? {
+        Some(container) => Namespace::open(&container.namespace),
+        None => Err(error),
+    })
 }
 
 /// `elsewhen wait`

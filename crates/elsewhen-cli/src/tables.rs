@@ -60,7 +60,7 @@ fn container_of(containers: &[Container], status: &Status) -> Option<Container> 
 
 /// What people call a container, or as much of its id as engines show.
 fn shown(container: &Container) -> String {
-    container.name.clone().unwrap_or_else(|| container.id.chars().take(12).collect())
+    container.name.clone().unwrap_or_else(|| container.key.id.chars().take(12).collect())
 }
 
 fn cell(Listed { status, container }: &Listed, column: &str) -> String {
@@ -96,7 +96,7 @@ fn container_json(container: &Container) -> Value {
     let kernel = container
         .kernel
         .map(|offsets| json!({ "monotonic_ns": offsets.monotonic_ns, "boottime_ns": offsets.boottime_ns }));
-    json!({ "id": container.id, "name": container.name, "agent": container.agent, "kernel_offsets": kernel })
+    json!({ "id": container.key.id, "name": container.name, "agent": container.agent, "kernel_offsets": kernel })
 }
 
 /// Columns as wide as their widest cell; the last is not padded.
@@ -183,7 +183,7 @@ fn prepared(status: &Status) -> Vec<String> {
 fn as_text(Listed { status, container }: &Listed) -> String {
     let mut text = format!("name       {}\n", if status.name.is_empty() { "-" } else { &status.name });
     if let Some(container) = container {
-        let _ = writeln!(text, "container  {} ({}), agent {}", shown(container), container.id, container.agent);
+        let _ = writeln!(text, "container  {} ({}), agent {}", shown(container), container.key.id, container.agent);
         if let Some(offsets) = container.kernel {
             let _ = writeln!(text, "kernel     {} more, by a time namespace of the kernel's", offsets.shown());
         }

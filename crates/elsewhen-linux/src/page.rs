@@ -7,12 +7,15 @@ use elsewhen_vdso::image;
 use elsewhen_vdso::page::{COUNTER_AT, Identity, Map, PAGE_SIZE, TimensPage};
 use elsewhen_vdso::state::STATE_SIZE;
 use elsewhen_vdso::surface::Reach;
-use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
+use rustix::fs::{
+    CWD, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, flock, memfd_create, openat,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::thread::futex;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -50,9 +53,17 @@ pub const fn image_len() -> u64 {
 pub struct PageFile {
     /// What members are given.
     file: File,
-    /// The file by which writers exclude each other and holders are known; `None` where there is one writer.
-    shared: Option<File>,
+    /// The file by which holders are known; `None` where there is one writer.
+    shared: Option<Shared>,
     page: NonNull<TimensPage>,
+}
+
+/// What processes of one user share of a page with a name.
+#[derive(Debug)]
+struct Shared {
+    file: File,
+    /// By which writers exclude each other: of the folder, with a byte for each page. Members never get it, and so cannot lock it.
+    lock: File,
 }
 
 // SAFETY: the mapping belongs to this value until it is dropped, and everything that changes behind it is an
@@ -90,17 +101,16 @@ impl PageFile {
         let shared = File::options().read(true).write(true).create_new(true).mode(0o600).open(&hidden).step(step)?;
         let made = (|| {
             shared.write_all_at(&TimensPage::initial_bytes(identity), 0).step(step)?;
-            let made = Self { file: File::open(&hidden).step(step)?, page: map(&shared)?, shared: None };
+            let lock = lock_file(folder).step(step)?;
+            let mut made = Self { file: open_for_members(&hidden).step(step)?, page: map(&shared)?, shared: None };
             made.page().publish(maps);
             flock(&shared, FlockOperation::LockShared).step(step)?;
             fs::hard_link(&hidden, &path).step(step)?;
+            made.shared = Some(Shared { file: shared, lock });
             Ok(made)
         })();
         let _ = fs::remove_file(&hidden);
-        made.map(|mut made| {
-            made.shared = Some(shared);
-            made
-        })
+        made
     }
 
     /// Opens the page of a namespace with a name. It is not removed while this value lives.
@@ -110,10 +120,10 @@ impl PageFile {
     pub fn open_in(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(name);
         let step = || format!("open the namespace {name:?}");
-        let open =
-            |write| File::options().read(true).write(write).custom_flags(libc::O_NOFOLLOW).open(&path).step(step);
         loop {
-            let (shared, file) = (open(true)?, open(false)?);
+            let shared =
+                File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path).step(step)?;
+            let file = open_for_members(&path).step(step)?;
             flock(&shared, FlockOperation::LockShared).step(step)?;
             let metadata = shared.metadata().step(step)?;
             if !metadata.is_file() || metadata.len() != PAGE_SIZE as u64 {
@@ -123,7 +133,8 @@ impl PageFile {
             if metadata.nlink() == 0 || file.metadata().step(step)?.ino() != metadata.ino() {
                 continue;
             }
-            let opened = Self { file, page: map(&shared)?, shared: Some(shared) };
+            let lock = lock_file(folder).step(step)?;
+            let opened = Self { file, page: map(&shared)?, shared: Some(Shared { file: shared, lock }) };
             if !opened.page().is_valid() {
                 return Err(Error::refused(format!("the namespace {name:?} is of another version of elsewhen")));
             }
@@ -166,9 +177,10 @@ impl PageFile {
         const PATIENCE: Duration = Duration::from_secs(5);
         let Some(shared) = &self.shared else { return Ok(WriteLock(None)) };
         let end = Instant::now() + PATIENCE;
+        let at = self.inode();
         loop {
-            match set_lock(shared, libc::F_WRLCK) {
-                Ok(()) => return Ok(WriteLock(Some(shared))),
+            match set_lock(&shared.lock, libc::F_WRLCK, at) {
+                Ok(()) => return Ok(WriteLock(Some((&shared.lock, at)))),
                 Err(error) if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
                     return Err(Error::new("lock the timens page", error));
                 }
@@ -180,27 +192,36 @@ impl PageFile {
         }
     }
 
-    /// What identifies the page among mappings: device and inode, as `/proc/PID/maps` shows them.
-    pub(crate) fn mapping(&self) -> Option<(String, u64)> {
+    /// What identifies the page among mappings.
+    pub fn place(&self) -> Option<Place> {
         // Some file systems show another device there than `stat(2)` tells.
         let maps = fs::read_to_string("/proc/self/maps").ok()?;
-        maps.lines().find_map(|line| {
-            let mapping = Mapping::parse(line)?;
-            (mapping.start == self.page.as_ptr().addr() as u64).then(|| (mapping.device.to_owned(), mapping.inode))
-        })
+        let mappings = maps.lines().filter_map(Mapping::parse);
+        mappings
+            .filter(|mapping| mapping.start == self.page.as_ptr().addr() as u64)
+            .map(|mapping| mapping.place())
+            .next()
     }
 
     /// Whether it had a name that has been removed since.
     pub fn is_removed(&self) -> bool {
-        self.shared.as_ref().is_some_and(|file| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
+        self.shared.as_ref().is_some_and(|shared| shared.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0))
     }
 
     /// No longer counts as a holder.
     pub fn let_go(&self) {
         if let Some(shared) = &self.shared {
             // Fails for no lock that is held.
-            let _ = flock(shared, FlockOperation::Unlock);
+            let _ = flock(&shared.file, FlockOperation::Unlock);
         }
+    }
+
+    /// The file that members are given.
+    ///
+    /// # Errors
+    /// Where this process has too many descriptors.
+    pub fn members_file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// The inode of the page's file.
@@ -212,6 +233,15 @@ impl PageFile {
     pub const fn is_named(&self) -> bool {
         self.shared.is_some()
     }
+}
+
+/// What identifies a file among mappings, as `/proc/PID/maps` shows it. An inode alone does not: whoever makes files on a file
+/// system of their own can have any.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    device: String,
+    /// The inode.
+    pub inode: u64,
 }
 
 /// A line of `/proc/PID/maps`, in part.
@@ -230,26 +260,78 @@ impl<'a> Mapping<'a> {
         let number = |text| u64::from_str_radix(text, 16).ok();
         Some(Self { start: number(start)?, end: number(end)?, device, inode: inode.parse().ok()? })
     }
+
+    pub(crate) fn place(&self) -> Place {
+        Place { device: self.device.to_owned(), inode: self.inode }
+    }
 }
 
 /// Lets other processes write again when it is dropped.
 #[derive(Debug)]
-pub struct WriteLock<'a>(Option<&'a File>);
+pub struct WriteLock<'a>(Option<(&'a File, u64)>);
 
 impl Drop for WriteLock<'_> {
     fn drop(&mut self) {
-        if let Some(file) = self.0 {
+        if let Some((file, at)) = self.0 {
             // Fails for no lock that is held.
-            let _ = set_lock(file, libc::F_UNLCK);
+            let _ = set_lock(file, libc::F_UNLCK, at);
         }
     }
 }
 
-/// Sets a lock of the open file (`F_OFD_SETLK`), which another open file of the same process respects too.
-fn set_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
-    // SAFETY: all zeros is a valid value of this plain struct, and means the whole file.
+/// The file of a folder by which writers of its pages exclude each other.
+fn lock_file(folder: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(folder.join(".lock"))
+}
+
+/// Opens what members are given. Where this process may (`CAP_SYS_ADMIN`), it is opened through a mount of its own that nobody
+/// can write by: a member that runs as the file's owner, as root of a container does, could open it anew for writing otherwise
+/// (`/proc/PID/fd`).
+fn open_for_members(path: &Path) -> io::Result<File> {
+    let plain = || File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    read_only_mount(path).map_or_else(plain, |mount| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = path.file_name().unwrap_or_default();
+        Ok(openat(&mount, name, flags, Mode::empty())?.into())
+    })
+}
+
+/// The folder of a file, in a read-only mount that is nowhere in the tree.
+fn read_only_mount(path: &Path) -> Option<OwnedFd> {
+    /// The start of `struct mount_attr` (linux/mount.h).
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, path.parent()?, flags).ok()?;
+    let attributes = MountAttr { set: READ_ONLY, clear: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the kernel reads an empty string and as many bytes of attributes as it is told.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    (result == 0).then_some(mount)
+}
+
+/// Sets a lock of a byte by the open file (`F_OFD_SETLK`), which another open file of the same process respects too.
+fn set_lock(file: &File, kind: libc::c_int, at: u64) -> io::Result<()> {
+    // SAFETY: all zeros is a valid value of this plain struct.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
+    lock.l_start = (at & (i64::MAX as u64 >> 1)) as i64;
+    lock.l_len = 1;
     // SAFETY: the kernel reads one `flock`.
     let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -195,14 +195,7 @@ impl ListenerSocket {
     pub fn of(command: &mut Command, filter: Filter, inheritance: Inheritance) -> Self {
         let slot = Self(Arc::new(AtomicI32::new(-1)));
         let socket = slot.clone();
-        let hook = move || {
-            // The filter would catch the calls with which this is done, and nobody is there yet to handle that.
-            inheritance.apply();
-            let result = seccomp::install(&filter);
-            let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-            socket.send(errno, result.as_ref().ok())?;
-            result.map(drop)
-        };
+        let hook = move || load(&filter, inheritance, |errno, listener| socket.send(errno, listener));
         // SAFETY: the hook only makes system calls: no allocation, no locks.
         unsafe { command.pre_exec(hook) };
         slot
@@ -258,16 +251,29 @@ pub fn send_listener_before_exec(
     let failure = FilterFailure(Arc::default());
     let told = failure.clone();
     let hook = move || {
-        inheritance.apply();
-        let result = seccomp::install(&filter);
-        let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-        told.0.store(errno, Ordering::Relaxed);
-        send_listener(socket.as_fd(), errno, result.as_ref().ok())?;
-        result.map(drop)
+        load(&filter, inheritance, |errno, listener| {
+            told.0.store(errno, Ordering::Relaxed);
+            send_listener(socket.as_fd(), errno, listener)
+        })
     };
     // SAFETY: the hook only makes system calls: no allocation, no locks.
     unsafe { command.pre_exec(hook) };
     failure
+}
+
+/// Loads a filter into the process that is about to execute a program, and sends what came of it. Async-signal-safe where
+/// `send` is.
+fn load(
+    filter: &Filter,
+    inheritance: Inheritance,
+    send: impl FnOnce(i32, Option<&OwnedFd>) -> io::Result<()>,
+) -> io::Result<()> {
+    // The filter would catch the calls with which this is done, and nobody is there yet to handle that.
+    inheritance.apply();
+    let result = seccomp::install(filter);
+    let errno = result.as_ref().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+    send(errno, result.as_ref().ok())?;
+    result.map(drop)
 }
 
 fn send_listener(socket: BorrowedFd<'_>, errno: i32, listener: Option<&OwnedFd>) -> io::Result<()> {
@@ -414,6 +420,13 @@ pub fn random() -> u32 {
 /// The effective user id of this process.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Whether this process is in the user namespace that the system began with (`user_namespaces(7)`).
+pub fn is_in_first_user_namespace() -> bool {
+    // As it is where the kernel has none.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.is_empty() || map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The process that a thread is of, by its first thread's id; the thread itself where it is gone.

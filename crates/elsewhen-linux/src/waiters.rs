@@ -4,7 +4,7 @@
 //! with what it called (`/proc/TID/syscall`, `proc_pid_syscall(5)`). A queued `SIGSYS` with a value of ours interrupts
 //! it, and the image translates its wait anew; the program notices nothing.
 
-use crate::page::{IMAGE_ADDRESS, Mapping, PAGE_ADDRESS, PageFile, STATE_ADDRESS, image_len};
+use crate::page::{IMAGE_ADDRESS, Mapping, PAGE_ADDRESS, PageFile, Place, STATE_ADDRESS, image_len};
 use crate::remote::{RemoteAddr, RemoteMemory, Tid};
 use crate::timers::{self, Change};
 use elsewhen_vdso::state::{State, frame};
@@ -21,13 +21,8 @@ pub struct Members(Vec<u32>);
 impl Members {
     /// Looks for them.
     pub fn of(page: &PageFile) -> Self {
-        let Some(wanted) = page.mapping() else { return Self(Vec::new()) };
-        Self(
-            with_page()
-                .filter(|(_, device, inode)| (device, *inode) == (&wanted.0, wanted.1))
-                .map(|found| found.0)
-                .collect(),
-        )
+        let Some(wanted) = page.place() else { return Self(Vec::new()) };
+        Self(with_page().filter(|(_, place)| *place == wanted).map(|found| found.0).collect())
     }
 
     /// Their process ids, in order.
@@ -65,16 +60,16 @@ fn has_timers(pid: u32) -> bool {
     RemoteMemory::open(Tid(pid)).and_then(|memory| memory.read(at, &mut count)).is_ok() && count != [0; 4]
 }
 
-/// Every process that maps a page, with the device and the inode of that.
-pub fn with_page() -> impl Iterator<Item = (u32, String, u64)> {
+/// Every process that maps a page, with the place of that.
+pub fn with_page() -> impl Iterator<Item = (u32, Place)> {
     let processes = fs::read_dir("/proc").into_iter().flatten();
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter_map(|pid| page_of(pid).map(|(device, inode)| (pid, device, inode)))
+    ids.filter_map(|pid| page_of(pid).map(|place| (pid, place)))
 }
 
-/// The device and the inode of the page that a process maps. No more of its mappings are looked at than lie below, which on
+/// The place of the page that a process maps. No more of its mappings are looked at than lie below, which on
 /// x86 are hardly any.
-pub fn page_of(pid: u32) -> Option<(String, u64)> {
+pub fn page_of(pid: u32) -> Option<Place> {
     let maps = fs::File::open(format!("/proc/{pid}/maps")).ok()?;
     for line in BufReader::with_capacity(1024, maps).lines() {
         let line = line.ok()?;
@@ -82,7 +77,7 @@ pub fn page_of(pid: u32) -> Option<(String, u64)> {
         if mapping.start >= PAGE_ADDRESS {
             // A page that changes nothing is no file.
             let found = mapping.start == PAGE_ADDRESS && mapping.inode != 0;
-            return found.then(|| (mapping.device.to_owned(), mapping.inode));
+            return found.then(|| mapping.place());
         }
     }
     None

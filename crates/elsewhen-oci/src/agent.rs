@@ -4,7 +4,7 @@
 //! It is nobody's child, holds none of the engine's descriptors, and cannot be interrupted from a terminal. If it dies, the
 //! clocks of the container go on, but nothing can be executed in it until the next `exec` session has started another.
 
-use crate::containers::{Container, Folder, append};
+use crate::containers::{Container, Folder, Key, Locked, append};
 use crate::timens::KernelOffsets;
 use elsewhen::{Error, Namespace, Result, Spec, refuse_launcher};
 use elsewhen_linux::process::{self, Fork, PidFd};
@@ -25,10 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Task {
     /// A new container, with a namespace of its own.
     Create {
-        /// The namespace.
-        spec: Spec,
-        /// Its name.
-        namespace: String,
+        /// The namespace, with its name: the first of these that is not taken.
+        named: Vec<(Spec, String)>,
         /// What people call the container.
         name: Option<String>,
         /// What a time namespace of the kernel's does beside it.
@@ -41,19 +39,20 @@ pub(crate) enum Task {
 /// What every agent is told.
 #[derive(Debug)]
 pub(crate) struct Setting<'a> {
-    /// The id of the container.
-    pub(crate) id: &'a str,
+    /// The container.
+    pub(crate) key: &'a Key,
     /// A file for messages, beside the container's own.
     pub(crate) log: Option<PathBuf>,
     /// Descriptors that are the engine's.
     pub(crate) inherited: &'a [i32],
 }
 
-/// Starts an agent. The socket is for the first launcher, which learns by it whether there is an agent.
+/// Starts an agent, which unlocks the folder when it can be reached by it. The socket is for the first launcher, which learns by
+/// it whether there is an agent.
 ///
 /// # Errors
 /// Where no process can be started.
-pub(crate) fn start(setting: Setting<'_>, task: Task) -> Result<OwnedFd> {
+pub(crate) fn start(setting: Setting<'_>, folder: Locked, task: Task) -> Result<OwnedFd> {
     let (ours, theirs) = process::socket_pair()?;
     match process::fork()? {
         Fork::Parent(pid) => {
@@ -66,14 +65,14 @@ pub(crate) fn start(setting: Setting<'_>, task: Task) -> Result<OwnedFd> {
             drop(ours);
             // Once more: runtimes wait for all their children, and this is to be none of them.
             if matches!(process::fork(), Ok(Fork::Child)) {
-                run(&setting, task, theirs);
+                run(&setting, folder, task, theirs);
             }
             process::exit_now(0)
         }
     }
 }
 
-fn run(setting: &Setting<'_>, task: Task, socket: OwnedFd) {
+fn run(setting: &Setting<'_>, folder: Locked, task: Task, socket: OwnedFd) {
     process::set_name(c"elsewhen-agent");
     // The engine waits until nobody has its pipes any more.
     process::close_inherited(setting.inherited);
@@ -82,7 +81,8 @@ fn run(setting: &Setting<'_>, task: Task, socket: OwnedFd) {
         Signals::block_all()
     });
     let _ = std::env::set_current_dir("/");
-    let prepared = detached.map_err(Error::from).and_then(|signals| Ok((signals, Agent::prepare(setting, task)?)));
+    let prepared =
+        detached.map_err(Error::from).and_then(|signals| Ok((signals, Agent::prepare(setting, folder, task)?)));
     match prepared {
         Ok((_signals, (agent, listening))) => agent.serve(socket, listening),
         Err(error) => refuse_launcher(&socket, &error.to_string()),
@@ -91,7 +91,9 @@ fn run(setting: &Setting<'_>, task: Task, socket: OwnedFd) {
 
 struct Agent {
     namespace: Namespace,
-    id: String,
+    key: Key,
+    /// Shows that it lives.
+    _alive: File,
     /// Whether it is the container's first.
     is_new: bool,
     notes: Arc<Notes>,
@@ -99,33 +101,35 @@ struct Agent {
 }
 
 impl Agent {
-    fn prepare(setting: &Setting<'_>, task: Task) -> Result<(Self, UnixListener)> {
-        let id = setting.id;
-        let (folder, _lock) = own_folder(id)?;
+    fn prepare(setting: &Setting<'_>, folder: Locked, task: Task) -> Result<(Self, UnixListener)> {
+        let is_new = matches!(task, Task::Create { .. });
         let prepared = Self::prepare_in(&folder, setting, task);
-        if prepared.is_err() && folder.record().is_none_or(|record| record.agent == std::process::id()) {
+        if prepared.is_err() && is_new {
             folder.remove();
         }
         prepared
     }
 
     fn prepare_in(folder: &Folder, setting: &Setting<'_>, task: Task) -> Result<(Self, UnixListener)> {
-        let notes = Arc::new(Notes { id: setting.id.to_owned(), log: setting.log.clone() });
+        let notes = Arc::new(Notes { key: setting.key.clone(), log: setting.log.clone() });
         let agent = std::process::id();
+        let alive = folder.live()?;
         let (namespace, record, is_new) = match task {
-            Task::Create { spec, namespace, name, kernel } => {
-                // One of the same id has ended without its agent.
-                folder.record().iter().for_each(remove_namespace);
-                let record = Container { id: setting.id.to_owned(), name, namespace, agent, kernel };
-                (Namespace::new(&spec.persistent().delegated())?, record, true)
+            Task::Create { named, name, kernel } => {
+                let (namespace, called) = first_free(named)?;
+                let record = Container { key: setting.key.clone(), name, namespace: called, agent, kernel };
+                (namespace, record, true)
             }
             Task::Revive(record) => (Namespace::open(&record.namespace)?, Container { agent, ..record }, false),
         };
-        folder.set_record(&record)?;
-        let listening = folder.listen()?;
+        let listening = folder.set_record(&record).and_then(|()| folder.listen());
+        if listening.is_err() && is_new {
+            remove_namespace(&record);
+        }
         let told = Arc::clone(&notes);
         namespace.set_report(move |message| told.note(message));
-        Ok((Self { namespace, id: record.id, is_new, notes, sessions: Arc::default() }, listening))
+        let agent = Self { namespace, key: record.key, _alive: alive, is_new, notes, sessions: Arc::default() };
+        Ok((agent, listening?))
     }
 
     /// Supervises the members that the last agent has left behind.
@@ -150,6 +154,10 @@ impl Agent {
         let (namespace, sessions) = (self.namespace.clone(), Arc::clone(&self.sessions));
         thread::spawn(move || {
             namespace.wait_attached();
+            // Some may be that could not be adopted: a container is there as long as any is.
+            while !namespace.members().is_empty() {
+                thread::sleep(Duration::from_millis(500));
+            }
             sessions.end();
         });
     }
@@ -177,8 +185,7 @@ impl Agent {
             }
         });
         this.sessions.wait();
-        if let Some(folder) = Folder::of(&this.id)
-            && let Ok(_lock) = folder.lock()
+        if let Ok(Some(folder)) = locked(&this.key)
             && let Some(record) = folder.record().filter(|record| record.agent == std::process::id())
         {
             remove_namespace(&record);
@@ -208,45 +215,127 @@ fn may_gain_rights(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("NoNewPrivs:\t0"))
 }
 
+/// A new namespace, of the first name that is free.
+fn first_free(named: Vec<(Spec, String)>) -> Result<(Namespace, String)> {
+    let mut last = Error::other("a container needs a name for its namespace");
+    for (spec, name) in named {
+        match Namespace::new(&spec.persistent().delegated()) {
+            Ok(namespace) => return Ok((namespace, name)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Removes the namespace of a container that has ended.
-pub(crate) fn remove_namespace(record: &Container) {
+fn remove_namespace(record: &Container) {
     // Somebody else may have done that.
     let _ = Namespace::remove(&record.namespace, true);
 }
 
-/// The folder of a container, locked, in which no other agent is.
-fn own_folder(id: &str) -> Result<(Folder, File)> {
+/// Whether a container has processes. Unknown where its namespace cannot be opened.
+fn has_members(record: &Container) -> Option<bool> {
+    Namespace::open(&record.namespace).ok().map(|namespace| !namespace.members().is_empty())
+}
+
+/// The folder of a container, where it has one.
+fn locked(key: &Key) -> Result<Option<Locked>> {
+    Folder::of(key)?.map_or(Ok(None), Folder::lock)
+}
+
+/// The folder of a container that is to begin, with nothing of an earlier one in it.
+///
+/// # Errors
+/// Where a container of this id is running.
+pub(crate) fn own_folder(key: &Key) -> Result<Locked> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let folder = Folder::make(id)?;
-        let locked = folder.lock();
-        // The agent of one that has ended may have removed it meanwhile.
-        let is_there = locked.as_ref().is_ok_and(|lock| folder.is_locked_by(lock));
-        if is_there && folder.connect().is_none() {
-            return Ok((folder, locked?));
+        if let Some(folder) = Folder::make(key)?.lock()?
+            && (!folder.has_agent() || Instant::now() > end)
+        {
+            let Some(record) = folder.record() else { return Ok(folder) };
+            if has_members(&record) == Some(true) {
+                return Err(Error::other(format!("container {:?} is running", key.id)));
+            }
+            // Its agent goes on where a hook has left a process behind, and needs no folder for that.
+            remove_namespace(&record);
+            folder.remove();
+            continue;
         }
-        if Instant::now() > end {
-            locked?;
-            return Err(Error::other(format!("container {id:?} has an agent already")));
-        }
-        drop(locked);
         thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Removes what is left of a container of this id that has ended, before another begins which asks for nothing.
+pub(crate) fn clear(key: &Key) -> Result<()> {
+    let Some(record) = Folder::of(key)?.and_then(|folder| folder.record()) else { return Ok(()) };
+    // The runtime refuses the id of a container that runs.
+    if has_members(&record) != Some(true) {
+        own_folder(key)?.remove();
+    }
+    Ok(())
+}
+
+/// Cleans up behind an agent that has died, of a container that is about to be deleted: at once, or by an agent that ends with
+/// the container, since the runtime may find that it cannot delete it. An agent that lives does so itself.
+pub(crate) fn clean_up(setting: Setting<'_>) -> Result<()> {
+    let Some(folder) = locked(setting.key)?.filter(|folder| !folder.has_agent()) else { return Ok(()) };
+    match folder.record() {
+        Some(record) if has_members(&record) == Some(true) => start(setting, folder, Task::Revive(record)).map(drop),
+        record => {
+            record.iter().for_each(remove_namespace);
+            folder.remove();
+            Ok(())
+        }
+    }
+}
+
+/// A socket for a launcher in a container that has begun; `None` where that has no time of its own. An agent that has died is
+/// followed by another.
+///
+/// # Errors
+/// Where the container cannot be looked up, or no agent be started.
+pub(crate) fn reach(setting: Setting<'_>) -> Result<Option<OwnedFd>> {
+    let key = setting.key;
+    if let Some(socket) = Folder::of(key)?.and_then(|folder| folder.connect()) {
+        return Ok(Some(socket));
+    }
+    let Some(folder) = locked(key)? else { return Ok(None) };
+    // Another session may have been faster.
+    if let Some(socket) = folder.connect() {
+        return Ok(Some(socket));
+    }
+    match folder.record() {
+        // A container of this id has been deleted and another been made, both behind our back.
+        Some(record) if has_members(&record) == Some(false) => {
+            remove_namespace(&record);
+            folder.remove();
+            Ok(None)
+        }
+        Some(record) => {
+            if let Some(log) = &setting.log {
+                let died = format!("the agent, process {}, has died; another one is started", record.agent);
+                note_in(log, &key.id, &died);
+            }
+            start(setting, folder, Task::Revive(record)).map(Some)
+        }
+        None => Ok(None),
     }
 }
 
 /// Where messages go.
 struct Notes {
-    id: String,
+    key: Key,
     log: Option<PathBuf>,
 }
 
 impl Notes {
     fn note(&self, message: &str) {
-        if let Some(folder) = Folder::of(&self.id) {
-            folder.note(message);
-        }
-        if let Some(log) = &self.log {
-            note_in(log, &self.id, message);
+        let folder = Folder::of(&self.key).ok().flatten();
+        // What a container has to say is bounded in both.
+        let has_room = folder.is_none_or(|folder| folder.note(message));
+        if let Some(log) = self.log.as_ref().filter(|_| has_room) {
+            note_in(log, &self.key.id, message);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the configuration of a container asks for: annotations `org.elsewhen.*`, and variables `ELSEWHEN_*` of its
 //! environment, where engines have no annotations.
 
+use crate::containers::Key;
 use crate::timens::KernelOffsets;
 use elsewhen::spec::Texts;
 use elsewhen::{Clocks, Error, Family, Result, Spec};
@@ -27,16 +28,23 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Reads it.
+    /// Reads it, from the bundle's folder or from where it is said to be. `None` where that cannot be done and it says nothing of
+    /// a time of its own.
     ///
     /// # Errors
-    /// Where it cannot be read.
-    pub(crate) fn read(folder: &Path, config: Option<&Path>) -> Result<Self> {
-        let path = folder.join(config.unwrap_or(Path::new("config.json")));
-        let failed = |error: &dyn std::fmt::Display| Error::other(format!("read {}: {error}", path.display()));
-        let text = fs::read(&path).map_err(|error| failed(&error))?;
-        let config = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-        Ok(Self { config, folder: folder.to_owned(), path })
+    /// Where it does, and so that would be lost.
+    pub(crate) fn read(folder: &Path, config: Option<&Path>) -> Result<Option<Self>> {
+        let path = config.map_or_else(|| folder.join("config.json"), Path::to_owned);
+        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+        // As lenient as runtimes are: what is no UTF-8 is replaced, and what stands behind the object is ignored.
+        let text = String::from_utf8_lossy(&bytes);
+        match serde_json::Deserializer::from_str(&text).into_iter().next() {
+            Some(Ok(config)) => Ok(Some(Self { config, folder: folder.to_owned(), path })),
+            Some(Err(error)) if [ANNOTATION, VARIABLE].iter().any(|prefix| text.contains(prefix)) => {
+                Err(Error::other(format!("read {}: {error}", path.display())))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Writes it back, with a time namespace of the kernel's.
@@ -120,7 +128,12 @@ impl Bundle {
         }
         let root = self.folder.join(self.config["root"]["path"].as_str().unwrap_or_default());
         let place = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-        if place(&root) == place(Path::new("/")) {
+        let mounts = self.config["mounts"].as_array().into_iter().flatten();
+        // What is mounted there comes in its place.
+        let over =
+            mounts.filter(|mount| mount["destination"].as_str().is_some_and(|to| Path::new(to) == Path::new("/")));
+        let over = over.filter_map(|mount| mount["source"].as_str().map(|source| self.folder.join(source)));
+        if over.chain([root]).any(|root| place(&root) == place(Path::new("/"))) {
             return Err(Error::other(
                 "the container's root is the host's, by which its programs cannot be told from the host's",
             ));
@@ -226,14 +239,23 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The namespace to make, with its name: the one asked for, or one by the id of the container.
+    /// The namespace to make, by the name that is asked for; otherwise by one made of the container's id, and where that is taken
+    /// by one which also tells the ids of different folders and those apart that begin alike.
     ///
     /// # Errors
     /// Where that is no name.
-    pub(crate) fn named(self, id: &str) -> Result<(Spec, String)> {
-        let name = self.name.unwrap_or_else(|| name_of(id));
-        let spec = self.spec.with_name(&name).map_err(|error| Error::other(error.to_string()))?;
-        Ok((spec, name))
+    pub(crate) fn named(self, key: &Key) -> Result<Vec<(Spec, String)>> {
+        let names = match self.name {
+            Some(name) => vec![name],
+            None => {
+                let name = name_of(&key.id);
+                let hash = format!("-{:08x}", key.hash() as u32);
+                let longer = name[..name.len().min(NAME_MAX - hash.len())].to_owned() + &hash;
+                vec![name, longer]
+            }
+        };
+        let named = |name: String| Ok((self.spec.clone().with_name(&name)?, name));
+        names.into_iter().map(named).collect::<Result<_>>().map_err(|error| Error::other(error.to_string()))
     }
 }
 
@@ -275,8 +297,9 @@ mod tests {
             json!([]),
         );
         let variables = json!(["ELSEWHEN_OFFSET=1h,boottime=2h", "ELSEWHEN_SETTABLE=1", "ELSEWHEN_NAME=lab"]);
-        let spec =
-            |request: std::result::Result<Option<Request>, String>| request.unwrap().unwrap().named("x").unwrap();
+        let spec = |request: std::result::Result<Option<Request>, String>| {
+            request.unwrap().unwrap().named(&Key::new(None, "x").unwrap()).unwrap()
+        };
         assert_eq!(spec(annotated), spec(request(json!({}), variables)));
         let both = request(json!({ "org.elsewhen.rate": "2" }), json!(["ELSEWHEN_RATE=3"]));
         assert_eq!(spec(both), spec(request(json!({ "org.elsewhen.rate": "2" }), json!([]))));

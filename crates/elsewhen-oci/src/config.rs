@@ -7,7 +7,7 @@ use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Where the settings are.
@@ -37,12 +37,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Reads the settings, and takes the option that says where they are out of the arguments.
-    ///
-    /// # Errors
-    /// Where the file cannot be read or understood. The default one may be missing.
-    pub(crate) fn read(arguments: &mut Vec<OsString>) -> Result<Self> {
-        let named = match arguments.first().and_then(|first| first.to_str()) {
+    /// Takes the option that says where the settings are out of the arguments.
+    pub(crate) fn path(arguments: &mut Vec<OsString>) -> Option<PathBuf> {
+        match arguments.first().and_then(|first| first.to_str()) {
             Some(OPTION) if arguments.len() > 1 => Some(PathBuf::from(arguments.drain(..2).nth(1).unwrap_or_default())),
             Some(first) if first.starts_with(&format!("{OPTION}=")) => {
                 let path = PathBuf::from(&first[OPTION.len() + 1..]);
@@ -50,7 +47,14 @@ impl Config {
                 Some(path)
             }
             _ => None,
-        };
+        }
+    }
+
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or understood. The default one may be missing.
+    pub(crate) fn read(named: Option<PathBuf>) -> Result<Self> {
         let path = named.as_deref().unwrap_or(Path::new(PATH));
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => String::new(),
@@ -72,6 +76,9 @@ impl Config {
         let by_name = own_name.strip_prefix("elsewhen-").filter(|name| *name != "oci");
         let named = self.runtime.clone().or(by_name.map(PathBuf::from));
         match named {
+            Some(path) if path.is_absolute() && is_ours(&path) => {
+                Err(Error::other(format!("{} is this program itself", path.display())))
+            }
             Some(path) if path.is_absolute() => Ok(path),
             Some(name) => search(&name).ok_or_else(|| Error::other(format!("there is no runtime {}", name.display()))),
             None => RUNTIMES.iter().find_map(|name| search(Path::new(name))).ok_or_else(|| {
@@ -84,7 +91,17 @@ impl Config {
 fn search(name: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
-    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|path| is_program(path))
+    folders
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path) && !is_ours(path))
+}
+
+/// Whether a path leads to this program, which would execute itself for ever.
+fn is_ours(path: &Path) -> bool {
+    let place = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let ours = place(Path::new("/proc/self/exe"));
+    ours.is_some() && place(path) == ours
 }
 
 fn is_program(path: &Path) -> bool {
@@ -118,7 +135,7 @@ mod tests {
         let read = |text: &str| {
             fs::write(&file, text).unwrap();
             let mut arguments = vec![OPTION.into(), file.clone().into(), "create".into()];
-            let config = Config::read(&mut arguments);
+            let config = Config::read(Config::path(&mut arguments));
             assert_eq!(arguments, ["create"]);
             config.map_err(|error| error.to_string())
         };

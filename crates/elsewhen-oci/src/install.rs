@@ -75,6 +75,9 @@ fn podman_conf(program: &str, by_default: bool) -> String {
 /// The key of docker's configuration that is ours.
 fn docker(program: Option<&str>) -> Result<String> {
     const PATH: &str = "/etc/docker/daemon.json";
+    if program.is_none() && !Path::new(PATH).exists() {
+        return Ok(format!("{PATH}: there is none"));
+    }
     let text = read(Path::new(PATH))?;
     write(
         Path::new(PATH),
@@ -106,12 +109,21 @@ const CONTAINERD: &str = "/etc/containerd/config.toml";
 
 /// The block of containerd's configuration that is ours.
 fn containerd(path: &str, program: Option<&str>) -> Result<String> {
+    if program.is_none() && !Path::new(path).exists() {
+        return Ok(format!("{path}: there is none"));
+    }
     let text = read(Path::new(path))?;
-    write(
-        Path::new(path),
-        &containerd_config(&text, program).map_err(|reason| Error::other(format!("{path}: {reason}")))?,
-    )?;
-    Ok(format!("{path}: written; containerd reads it at `systemctl restart containerd`, which ends no container"))
+    let config = containerd_config(&text, program).map_err(|reason| Error::other(format!("{path}: {reason}")))?;
+    write(Path::new(path), &config)?;
+    let imports = config.parse::<toml::Table>().is_ok_and(|config| config.contains_key("imports"));
+    let warning = if imports && program.is_some() {
+        "; a file that it imports takes its place where that has runtimes too: see that `containerd config dump` has this one"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "{path}: written; containerd reads it at `systemctl restart containerd`, which ends no container{warning}"
+    ))
 }
 
 fn containerd_config(text: &str, program: Option<&str>) -> std::result::Result<String, String> {

@@ -4,7 +4,7 @@
 use crate::agent::{self, Setting, Task};
 use crate::bundle::Bundle;
 use crate::config::{self, Config};
-use crate::containers::{self, Folder};
+use crate::containers::{self, Key};
 use crate::install::install;
 use crate::invocation::Invocation;
 use crate::timens;
@@ -32,9 +32,9 @@ pub fn run() -> ExitCode {
             }
         };
     }
-    let mut invocation = Invocation::default();
-    let failed = Config::read(&mut arguments).and_then(|config| {
-        invocation = Invocation::of(&arguments);
+    let config = Config::path(&mut arguments);
+    let invocation = Invocation::of(&arguments);
+    let failed = Config::read(config).and_then(|config| {
         let path = config.runtime(own_name.as_deref())?;
         let mut command = Command::new(&path);
         command.args(&arguments);
@@ -66,12 +66,15 @@ struct Runtime {
 impl Runtime {
     /// Returns only where that is not to be or cannot be: the reason.
     fn become_it(mut self, invocation: &Invocation) -> Error {
-        let led = match (invocation.command.as_str(), &invocation.id) {
-            ("create" | "run", Some(id)) => self.create(invocation, id),
-            ("restore", Some(id)) => self.restore(invocation, id),
-            ("exec", Some(id)) => self.exec(id),
-            ("delete", Some(id)) => {
-                forget(id);
+        // What is no id is the runtime's to refuse.
+        let key = invocation.id.as_ref().and_then(|id| Key::new(invocation.root.as_deref(), id).ok());
+        let led = match (invocation.command.as_str(), key) {
+            ("create" | "run", Some(key)) => self.create(invocation, &key),
+            ("restore", Some(key)) => self.restore(invocation, &key),
+            ("exec", Some(key)) => self.exec(&key),
+            ("delete", Some(key)) => {
+                // What stays is cleaned up when a container of this id begins.
+                let _ = agent::clean_up(self.setting(&key));
                 Ok(())
             }
             _ => Ok(()),
@@ -90,71 +93,53 @@ impl Runtime {
     }
 
     /// A new container. Returns without an error where it asks for nothing.
-    fn create(&mut self, invocation: &Invocation, id: &str) -> Result<()> {
-        let folder = invocation.bundle.as_deref().unwrap_or(Path::new("."));
-        // What is wrong with a bundle is the runtime's to say.
-        let Ok(mut bundle) = Bundle::read(folder, invocation.config.as_deref()) else { return Ok(()) };
-        if bundle.is_sandbox() {
-            return Ok(());
-        }
-        let Some(request) = bundle.request()? else { return Ok(()) };
+    fn create(&mut self, invocation: &Invocation, key: &Key) -> Result<()> {
+        let Some(mut bundle) = bundle(invocation)?.filter(|bundle| !bundle.is_sandbox()) else {
+            return agent::clear(key);
+        };
+        let Some(request) = bundle.request()? else { return agent::clear(key) };
         if let Some(reason) = config::refusal_of(&self.path) {
             return Err(Error::other(reason));
         }
         let kernel = request.kernel;
-        if let Some(offsets) = kernel {
+        if kernel.is_some() {
             timens::check(&self.path)?;
+        }
+        let named = request.named(key)?;
+        let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle, &key.id));
+        let folder = agent::own_folder(key)?;
+        if let Some(offsets) = kernel {
             bundle.add_kernel_namespace(offsets)?;
         }
-        let (spec, namespace) = request.named(id)?;
-        let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle, id));
-        let socket = agent::start(self.setting(id), Task::Create { spec, namespace, name, kernel })?;
+        let socket = agent::start(self.setting(key), folder, Task::Create { named, name, kernel })?;
         Err(execute_launcher(socket, &mut self.command))
     }
 
     /// A container from a checkpoint: its processes would come back without anyone to supervise them.
-    fn restore(&self, invocation: &Invocation, id: &str) -> Result<()> {
-        let folder = invocation.bundle.as_deref().unwrap_or(Path::new("."));
-        let Ok(bundle) = Bundle::read(folder, invocation.config.as_deref()) else { return Ok(()) };
-        match bundle.request()? {
-            Some(_) => {
-                Err(Error::other(format!("container {id} cannot be restored into a time of its own: start it anew")))
-            }
-            None => Ok(()),
+    fn restore(&self, invocation: &Invocation, key: &Key) -> Result<()> {
+        match bundle(invocation)?.map_or(Ok(None), |bundle| bundle.request())? {
+            Some(_) => Err(Error::other(format!(
+                "container {} cannot be restored into a time of its own: start it anew",
+                key.id
+            ))),
+            None => agent::clear(key),
         }
     }
 
     /// Another process in a container.
-    fn exec(&mut self, id: &str) -> Result<()> {
-        let Some(folder) = Folder::of(id) else { return Ok(()) };
-        let Some(record) = folder.record() else { return Ok(()) };
-        let socket = match folder.connect() {
-            Some(socket) => socket,
-            None => {
-                let agent = record.agent;
-                if let Some(log) = &self.config.log {
-                    agent::note_in(log, id, &format!("the agent, process {agent}, has died; another one is started"));
-                }
-                agent::start(self.setting(id), Task::Revive(record))?
-            }
-        };
+    fn exec(&mut self, key: &Key) -> Result<()> {
+        let Some(socket) = agent::reach(self.setting(key))? else { return Ok(()) };
         Err(execute_launcher(socket, &mut self.command))
     }
 
-    fn setting<'a>(&'a self, id: &'a str) -> Setting<'a> {
-        Setting { id, log: self.config.log.clone(), inherited: &self.inherited }
+    fn setting<'a>(&'a self, key: &'a Key) -> Setting<'a> {
+        Setting { key, log: self.config.log.clone(), inherited: &self.inherited }
     }
 }
 
-/// Removes what an agent that has died has left of a container. One that lives does so itself.
-fn forget(id: &str) {
-    if let Some(folder) = Folder::of(id)
-        && let Ok(_lock) = folder.lock()
-        && folder.connect().is_none()
-    {
-        folder.record().iter().for_each(agent::remove_namespace);
-        folder.remove();
-    }
+/// The configuration of the container that is to be made; `None` where there is none, which is the runtime's to say.
+fn bundle(invocation: &Invocation) -> Result<Option<Bundle>> {
+    Bundle::read(invocation.bundle.as_deref().unwrap_or(Path::new(".")), invocation.config.as_deref())
 }
 
 /// What people call a container at podman, whose monitor is our parent and is told so, or at docker, which has a file with it

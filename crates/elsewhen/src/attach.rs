@@ -80,7 +80,7 @@ pub(crate) fn adopt(namespace: &Arc<Inner>, pid: u32) -> Result<()> {
     let listener = attach::announce_anew(namespace.entrance()?, pid)?;
     supervise(namespace, pid, listener, true).map_err(|error| Error::setup(error.to_string()))?;
     let memory = RemoteMemory::open(Tid(pid))?;
-    let is_ours = waiters::page_of(pid).is_some_and(|(_, inode)| inode == namespace.page.inode());
+    let is_ours = waiters::page_of(pid).is_some_and(|place| Some(place) == namespace.page.place());
     let belongs = attach::terms(&memory).map(|terms| terms.belongs);
     if !is_ours || belongs != Some(BELONGS_TO_TREE) {
         attach::switch(namespace.entrance()?, pid, Destination::tree(namespace.reach, false))?;

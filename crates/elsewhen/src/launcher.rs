@@ -39,8 +39,10 @@ impl Namespace {
             return Err(error);
         }
         let greeting = [vec![READY], self.0.reach.to_bits().to_ne_bytes().to_vec()].concat();
-        send(&socket, &greeting, SendFlags::NOSIGNAL)
-            .map_err(|error| Error::setup(format!("greet a launcher: {error}")))?;
+        match send(&socket, &greeting, SendFlags::NOSIGNAL) {
+            Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
+            other => other.map_err(|error| Error::setup(format!("greet a launcher: {error}")))?,
+        };
         let listener = process::receive_listener(&socket).map_err(|error| not_loaded("the runtime", &error))?;
         drop(socket);
         match listener {

@@ -45,6 +45,6 @@ pub use error::{Error, Result};
 pub use jiff::{SignedDuration, Timestamp};
 pub use launcher::{execute_launcher, refuse_launcher};
 pub use namespace::Namespace;
-pub use registry::folder as runtime_folder;
+pub use registry::{folder as runtime_folder, folder_path as runtime_folder_path};
 pub use spec::{Clocks, Family, Rate, Spec};
 pub use status::{ClockStatus, Status};

@@ -9,7 +9,7 @@ use crate::spec::{Clocks, Family, Spec};
 use crate::status::Status;
 use crate::watch::Watched;
 use elsewhen_linux::enter::Entrance;
-use elsewhen_linux::page::{PageFile, WriteLock};
+use elsewhen_linux::page::{PageFile, Place, WriteLock};
 use elsewhen_linux::probe::Capability;
 use elsewhen_linux::timers::Change;
 use elsewhen_linux::waiters::Members;
@@ -128,6 +128,11 @@ impl Namespace {
     /// ```
     pub fn open(name: &str) -> Result<Self> {
         Ok(Self::with(registry::open(name)?, entrance()?))
+    }
+
+    /// The one whose page is at a place.
+    pub(crate) fn at(place: &Place) -> Option<Self> {
+        Some(Self::with(registry::at(place)?, entrance().ok()?))
     }
 
     fn with(page: PageFile, entrance: Option<Entrance>) -> Self {
@@ -473,8 +478,11 @@ impl Inner {
     }
 
     pub(crate) fn report(&self, message: &str) {
+        // Parts of it are a member's words, such as the name of a program, and it may be shown on a terminal.
+        let message: String =
+            message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
         let report = Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner));
-        report(message);
+        report(&message);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where named namespaces are found: a folder of the user's with a file for each, which is its page.
 //!
-//! `$XDG_RUNTIME_DIR/elsewhen`; without that `/run/elsewhen` for root, and `/tmp/elsewhen-UID` for others.
+//! `/run/elsewhen` for root; for others `$XDG_RUNTIME_DIR/elsewhen`, or `/tmp/elsewhen-UID`. Root has one whatever its session is,
+//! since services have none and are to be found from one. `$ELSEWHEN_RUNTIME_DIR/elsewhen` goes before all of them.
 
 use crate::error::{Error, Result};
-use elsewhen_linux::page::{self, PageFile};
+use elsewhen_linux::page::{self, PageFile, Place};
 use elsewhen_linux::waiters;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -11,21 +12,27 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// `O_NOFOLLOW`.
-const NO_FOLLOW: i32 = 0o400_000;
+/// Where the folder of this user's named namespaces is, or would be.
+pub fn folder_path() -> PathBuf {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = elsewhen_linux::process::user();
+    // Root of a user namespace, as in engines without root, has its user's.
+    let is_root = user == 0 && elsewhen_linux::process::is_in_first_user_namespace();
+    let of_session = absolute("XDG_RUNTIME_DIR").filter(|_| !is_root);
+    match (absolute("ELSEWHEN_RUNTIME_DIR").or(of_session), user) {
+        (Some(runtime), _) => runtime.join("elsewhen"),
+        (None, 0) => PathBuf::from("/run/elsewhen"),
+        (None, user) => PathBuf::from(format!("/tmp/elsewhen-{user}")),
+    }
+}
 
-/// The folder of this user's named namespaces. It exists when this returns, and nobody else can look into it.
+/// That folder. It exists when this returns, and nobody else can look into it.
 ///
 /// # Errors
 /// Where it cannot be made, or is not such a folder.
 pub fn folder() -> Result<PathBuf> {
     let user = elsewhen_linux::process::user();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = match (runtime, user) {
-        (Some(runtime), _) => runtime.join("elsewhen"),
-        (None, 0) => PathBuf::from("/run/elsewhen"),
-        (None, user) => PathBuf::from(format!("/tmp/elsewhen-{user}")),
-    };
+    let folder = folder_path();
     let shown = folder.display();
     match DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -36,7 +43,7 @@ pub fn folder() -> Result<PathBuf> {
     let metadata = fs::symlink_metadata(&folder).map_err(|error| Error::setup(format!("look at {shown}: {error}")))?;
     if !metadata.is_dir() || metadata.uid() != user || metadata.mode() & 0o077 != 0 {
         return Err(Error::setup(format!(
-            "{shown} is not a folder that only you can look into; remove it, or set XDG_RUNTIME_DIR"
+            "{shown} is not a folder that only you can look into; remove it, or set ELSEWHEN_RUNTIME_DIR"
         )));
     }
     Ok(folder)
@@ -87,7 +94,7 @@ fn is_persistent(file: &File) -> bool {
 fn has_members(folder: &Path, name: &str) -> bool {
     let Ok(inode) = fs::metadata(folder.join(name)).map(|metadata| metadata.ino()) else { return false };
     // Whatever device is shown for it: one too many keeps an entry for a while.
-    waiters::with_page().any(|(_, _, found)| found == inode)
+    waiters::with_page().any(|(_, place)| place.inode == inode)
 }
 
 /// Makes a namespace's page, once its name is free.
@@ -135,13 +142,18 @@ pub(crate) fn check(name: &str) -> Result<()> {
     crate::spec::Spec::new().with_name(name).map(drop).map_err(Error::from)
 }
 
-/// The file of the page with an inode, for reading.
-pub(crate) fn by_inode(inode: u64) -> Option<File> {
+/// The page at a place.
+pub(crate) fn at(place: &Place) -> Option<PageFile> {
+    by_inode(place.inode).filter(|page| page.place().as_ref() == Some(place))
+}
+
+/// The page with an inode, which is one of this folder's.
+fn by_inode(inode: u64) -> Option<PageFile> {
     let folder = folder().ok()?;
-    entries(&folder).find_map(|name| {
-        let file = File::options().read(true).custom_flags(NO_FOLLOW).open(folder.join(name)).ok()?;
-        (file.metadata().ok()?.ino() == inode).then_some(file)
-    })
+    let is_it = |name: &String| fs::symlink_metadata(folder.join(name)).is_ok_and(|file| file.ino() == inode);
+    let page = PageFile::open_in(&folder, &entries(&folder).find(is_it)?).ok()?;
+    // Its name may have been taken meanwhile.
+    (page.inode() == inode).then_some(page)
 }
 
 /// Says, to the supervisor of a process, that it may give that the page with an inode. Taken back when it is dropped.
@@ -159,7 +171,7 @@ impl Grant {
     }
 
     /// The page with an inode, if the process may have it.
-    pub(crate) fn page(pid: u32, inode: u64) -> Option<File> {
+    pub(crate) fn page(pid: u32, inode: u64) -> Option<PageFile> {
         folder().ok()?.join(Self::name(pid, inode)).exists().then(|| by_inode(inode))?
     }
 
@@ -173,12 +185,6 @@ impl Drop for Grant {
         // What stays is removed when the process has ended.
         let _ = fs::remove_file(&self.0);
     }
-}
-
-/// The name of the namespace whose page has an inode.
-pub(crate) fn name_of(inode: u64) -> Option<String> {
-    let folder = folder().ok()?;
-    entries(&folder).find(|name| fs::metadata(folder.join(name)).is_ok_and(|metadata| metadata.ino() == inode))
 }
 
 /// Removes a namespace; see [`Namespace::remove`](crate::Namespace::remove).

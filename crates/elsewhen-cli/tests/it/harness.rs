@@ -45,7 +45,7 @@ pub(crate) fn elsewhen(flags: &[&str], program: impl AsRef<OsStr>) -> Command {
 /// The command, with a folder of named namespaces of its own.
 pub(crate) fn cli(folder: &Folder, arguments: &[&str]) -> Command {
     let mut command = Command::new(ELSEWHEN);
-    command.args(arguments).env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
+    command.args(arguments).env("ELSEWHEN_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
     command
 }
 
@@ -407,7 +407,11 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("elsewhen-{}-{name}", std::process::id()));
+        Self::new_in(&std::env::temp_dir(), name)
+    }
+
+    pub(crate) fn new_in(folder: &Path, name: &str) -> Self {
+        let path = folder.join(format!("elsewhen-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)

@@ -289,7 +289,7 @@ fn other_users_have_no_part_in_it() {
     reads(&mut guest, Shift::realtime(DAY));
     for arguments in [["ls", "-n", "-o", "NAME"], ["set", "lab", "--by", "1h"], ["exec", "lab", "--", "true"]] {
         let mut command = Command::new(&binary);
-        command.args(arguments).env("XDG_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
+        command.args(arguments).env("ELSEWHEN_RUNTIME_DIR", folder.path()).stdin(Stdio::null());
         let outcome = run({
             command.uid(65534).gid(65534);
             command
