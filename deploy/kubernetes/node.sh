@@ -7,8 +7,14 @@ config=${CONFIG:-/etc/containerd/config.toml}
 # In the node's own namespaces.
 restart=${RESTART:-nsenter -t 1 -m -u -i -n -p -- systemctl restart containerd}
 
+# Kept until containerd has been restarted, so that the next try does what this one could not.
+wanted=$host$config.elsewhen-restart
+
 sum() { cat "$host$config" 2>/dev/null | md5sum; }
 before=$(sum)
+if [ -e "$wanted" ]; then before=unknown; fi
+mkdir -p "$(dirname "$wanted")"
+: >"$wanted"
 case ${1:-install} in
 install)
   mkdir -p "$host$to"
@@ -30,3 +36,4 @@ esac
 if [ "$(sum)" != "$before" ]; then
   $restart
 fi
+rm "$wanted"
