@@ -30,7 +30,9 @@ fn fails(folder: &Folder, arguments: &[&str], code: i32, reason: &str) -> Outcom
 fn names(folder: &Folder) -> Vec<String> {
     let listed = does(folder, &["ls", "-n", "-o", "NAME"]);
     let entries = fs::read_dir(folder.at("elsewhen")).unwrap();
-    let names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // By which writers exclude each other, in all of them.
+    let names: Vec<String> = entries.filter(|name| name != ".lock").collect();
     assert!(names.iter().all(|name| listed.lines().any(|line| line == name)), "{names:?}: {listed}");
     names
 }
