@@ -395,9 +395,15 @@ pub fn command_of(pid: u32) -> String {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&arguments).trim_end_matches('\0').replace('\0', " ");
     if !text.is_empty() {
-        return text;
+        return printable(&text);
     }
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".into(), |name| name.trim_end().to_owned())
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.map_or_else(|_| "?".into(), |name| printable(name.trim_end()))
+}
+
+/// A text of a process's choice, as it can be shown in one line of a terminal that is somebody else's.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// Another descriptor for an open file, closed on exec.

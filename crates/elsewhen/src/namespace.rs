@@ -479,10 +479,8 @@ impl Inner {
 
     pub(crate) fn report(&self, message: &str) {
         // Parts of it are a member's words, such as the name of a program, and it may be shown on a terminal.
-        let message: String =
-            message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
         let report = Arc::clone(&self.report.lock().unwrap_or_else(PoisonError::into_inner));
-        report(&message);
+        report(&process::printable(message));
     }
 }
 

@@ -264,6 +264,23 @@ fn letting_clocks_go_on_needs_no_preparation_and_ends_nothing() {
 }
 
 #[test]
+fn what_a_member_is_called_moves_no_terminals_cursor() {
+    let folder = Folder::new("named-printed");
+    let script = "echo ready; read line; true";
+    let mut command = cli(&folder, &["run", "--name", "odd", "--", "sh", "-c", script, "\x1b[31m\nforged"]);
+    command.stdin(Stdio::piped());
+    let mut guest = start(command);
+    assert_eq!(guest.must_say(), "ready");
+    for arguments in [&["ls"][..], &["show", "odd"]] {
+        let listed = does(&folder, arguments);
+        assert!(listed.contains("forged") && !listed.contains('\x1b'), "{listed:?}");
+        assert!(!listed.lines().any(|line| line.starts_with("forged")), "{listed:?}");
+    }
+    drop(guest.stdin());
+    guest.finish().success();
+}
+
+#[test]
 fn entries_of_the_dead_are_cleaned_up() {
     let folder = Folder::new("names-stale");
     let mut guest = member(&folder, &["run", "--name", "lab", "--offset", "1d"]);
