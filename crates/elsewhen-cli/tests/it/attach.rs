@@ -1,10 +1,10 @@
 //! Running processes that enter a namespace, leave it, and notice nothing but the time.
 
 use crate::harness::{
-    self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, cli, guest, guest_as, has, run,
-    skip, start, until,
+    self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, cli, guest, guest_as, has,
+    kill_whole, run, skip, start, until,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -325,13 +325,7 @@ fn kill_supervisor(folder: &Folder) {
         })
         .collect();
     assert_eq!(supervisors.len(), 1, "{supervisors:?}");
-    kill_process(Pid::from_raw(supervisors[0] as i32).unwrap(), Signal::KILL).unwrap();
-    until("the supervisor has ended", || {
-        // The first thread is a zombie as long as another has not ended.
-        let stat = fs::read_to_string(format!("/proc/{}/stat", supervisors[0]));
-        let threads = fs::read_dir(format!("/proc/{}/task", supervisors[0])).map_or(0, Iterator::count);
-        stat.map_or(true, |stat| stat.contains(") Z ") && threads <= 1)
-    });
+    kill_whole(supervisors[0] as i32);
 }
 
 #[test]

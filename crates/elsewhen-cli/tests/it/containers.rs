@@ -202,14 +202,7 @@ impl Runtime {
 
     /// Kills the agent of a container.
     fn kill_agent(&self, id: &str) {
-        let agent = self.record(id)["agent"].as_i64().unwrap();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(agent).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        until("the agent has ended", || {
-            let stat = fs::read_to_string(format!("/proc/{agent}/stat"));
-            let threads = fs::read_dir(format!("/proc/{agent}/task")).map_or(0, Iterator::count);
-            stat.map_or(true, |stat| stat.contains(") Z") && threads <= 1)
-        });
+        kill_whole(self.record(id)["agent"].as_i64().unwrap().try_into().unwrap());
     }
 }
 

@@ -282,6 +282,18 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Kills a process, and waits until none of its threads holds anything any more.
+#[track_caller]
+pub(crate) fn kill_whole(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    until("the process has ended", || {
+        // Its first thread is a zombie as long as another has not ended.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        stat.map_or(true, |stat| stat.contains(") Z ") && threads <= 1)
+    });
+}
+
 /// How a guest in C is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Build {
