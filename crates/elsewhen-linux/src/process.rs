@@ -390,6 +390,24 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process has ended or is about to, as one does that has been killed.
+pub fn is_ending(pid: u32) -> bool {
+    /// `PF_EXITING`, of the kernel's `sched.h`.
+    const EXITING: u64 = 4;
+    const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // Behind the name: state, five ids, flags.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let is_dead = fields.next().is_none_or(|state| "ZX".contains(state));
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = |line: &str| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    is_dead || flags & EXITING != 0 || status.lines().filter_map(pending).any(|mask| mask & KILLED != 0)
+}
+
 /// What a process runs, for people: its arguments, or its name.
 pub fn command_of(pid: u32) -> String {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -4,13 +4,15 @@
 //! It is nobody's child, holds none of the engine's descriptors, and cannot be interrupted from a terminal. If it dies, the
 //! clocks of the container go on, but nothing can be executed in it until the next `exec` session has started another.
 
-use crate::containers::{Container, Folder, Key, Locked, append};
+use crate::bundle::Bundle;
+use crate::containers::{self, Container, Folder, Key, Locked, append};
 use crate::timens::KernelOffsets;
 use elsewhen::{Error, Namespace, Result, Spec, refuse_launcher};
 use elsewhen_linux::process::{self, Fork, PidFd};
 use elsewhen_linux::signals::Signals;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,8 @@ pub(crate) enum Task {
         named: Vec<(Spec, String)>,
         /// What people call the container.
         name: Option<String>,
+        /// The folder of its bundle.
+        bundle: PathBuf,
         /// What a time namespace of the kernel's does beside it.
         kernel: Option<KernelOffsets>,
     },
@@ -37,7 +41,7 @@ pub(crate) enum Task {
 }
 
 /// What every agent is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setting<'a> {
     /// The container.
     pub(crate) key: &'a Key,
@@ -52,7 +56,7 @@ pub(crate) struct Setting<'a> {
 ///
 /// # Errors
 /// Where no process can be started.
-pub(crate) fn start(setting: Setting<'_>, folder: Locked, task: Task) -> Result<OwnedFd> {
+pub(crate) fn start(setting: &Setting<'_>, folder: Locked, task: Task) -> Result<OwnedFd> {
     let (ours, theirs) = process::socket_pair()?;
     match process::fork()? {
         Fork::Parent(pid) => {
@@ -65,7 +69,7 @@ pub(crate) fn start(setting: Setting<'_>, folder: Locked, task: Task) -> Result<
             drop(ours);
             // Once more: runtimes wait for all their children, and this is to be none of them.
             if matches!(process::fork(), Ok(Fork::Child)) {
-                run(&setting, folder, task, theirs);
+                run(setting, folder, task, theirs);
             }
             process::exit_now(0)
         }
@@ -105,7 +109,7 @@ impl Agent {
         let is_new = matches!(task, Task::Create { .. });
         let prepared = Self::prepare_in(&folder, setting, task);
         if prepared.is_err() && is_new {
-            folder.remove();
+            let _ = folder.remove();
         }
         prepared
     }
@@ -115,9 +119,11 @@ impl Agent {
         let agent = std::process::id();
         let alive = folder.live()?;
         let (namespace, record, is_new) = match task {
-            Task::Create { named, name, kernel } => {
+            Task::Create { named, name, bundle, kernel } => {
                 let (namespace, called) = first_free(named)?;
-                let record = Container { key: setting.key.clone(), name, namespace: called, agent, kernel };
+                let page = inode_of(&called).unwrap_or_default();
+                let key = setting.key.clone();
+                let record = Container { key, name, namespace: called, page, bundle, agent, kernel };
                 (namespace, record, true)
             }
             Task::Revive(record) => (Namespace::open(&record.namespace)?, Container { agent, ..record }, false),
@@ -189,7 +195,7 @@ impl Agent {
             && let Some(record) = folder.record().filter(|record| record.agent == std::process::id())
         {
             remove_namespace(&record);
-            folder.remove();
+            let _ = folder.remove();
         }
     }
 
@@ -227,15 +233,28 @@ fn first_free(named: Vec<(Spec, String)>) -> Result<(Namespace, String)> {
     Err(last)
 }
 
+/// Whether a container's namespace is there.
+fn is_there(record: &Container) -> bool {
+    inode_of(&record.namespace).is_some_and(|inode| inode == record.page)
+}
+
+/// The inode of a namespace's page.
+fn inode_of(namespace: &str) -> Option<u64> {
+    std::fs::metadata(elsewhen::runtime_folder_path().join(namespace)).ok().map(|page| page.ino())
+}
+
 /// Removes the namespace of a container that has ended.
 fn remove_namespace(record: &Container) {
-    // Somebody else may have done that.
-    let _ = Namespace::remove(&record.namespace, true);
+    // Somebody else may have done that, and the name be another's.
+    if is_there(record) {
+        let _ = Namespace::remove(&record.namespace, true);
+    }
 }
 
 /// Whether a container has processes. Unknown where its namespace cannot be opened.
 fn has_members(record: &Container) -> Option<bool> {
-    Namespace::open(&record.namespace).ok().map(|namespace| !namespace.members().is_empty())
+    let namespace = is_there(record).then(|| Namespace::open(&record.namespace).ok())?;
+    namespace.map(|namespace| !namespace.members().is_empty())
 }
 
 /// The folder of a container, where it has one.
@@ -243,50 +262,127 @@ fn locked(key: &Key) -> Result<Option<Locked>> {
     Folder::of(key)?.map_or(Ok(None), Folder::lock)
 }
 
-/// The folder of a container that is to begin, with nothing of an earlier one in it.
+/// The bundle of the runtime's container of an id, where it has one: asked where records alone do not tell.
+pub(crate) type Known<'a> = &'a dyn Fn() -> Option<PathBuf>;
+
+/// By what a container is known here that a caller means: one runtime folder can have several names.
+fn known(key: &Key, known: Known<'_>) -> Result<Option<Key>> {
+    if Folder::of(key)?.is_some() {
+        return Ok(Some(key.clone()));
+    }
+    let others = containers::of_id(&key.id);
+    let Some(bundle) = (if others.is_empty() { None } else { known() }) else { return Ok(None) };
+    Ok(others.into_iter().find(|other| is_same(&other.bundle, &bundle)).map(|other| other.key))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
+}
+
+/// Whether a record is of the container that the runtime has, and not left by another of that id.
+fn is_of(record: &Container, known: Known<'_>) -> bool {
+    // One that has only been created has no members.
+    has_members(record) == Some(true) || known().is_some_and(|bundle| is_same(&bundle, &record.bundle) && asks(&bundle))
+}
+
+/// Whether a bundle asks for a time of its own.
+fn asks(bundle: &Path) -> bool {
+    Bundle::read(bundle, None).is_ok_and(|bundle| bundle.is_some_and(|bundle| !matches!(bundle.request(), Ok(None))))
+}
+
+/// The folder of a container that is to begin, with nothing of an earlier one in it. `None` where the runtime has one of this id.
 ///
 /// # Errors
-/// Where a container of this id is running.
-pub(crate) fn own_folder(key: &Key) -> Result<Locked> {
+/// Where the folder cannot be made.
+pub(crate) fn own_folder(key: &Key, known: Known<'_>) -> Result<Option<Locked>> {
     let end = Instant::now() + PATIENCE;
+    let mut asked = false;
     loop {
-        if let Some(folder) = Folder::make(key)?.lock()?
-            && (!folder.has_agent() || Instant::now() > end)
-        {
-            let Some(record) = folder.record() else { return Ok(folder) };
-            if has_members(&record) == Some(true) {
-                return Err(Error::other(format!("container {:?} is running", key.id)));
+        if let Some(folder) = Folder::make(key)?.lock()? {
+            let Some(record) = folder.record() else { return Ok(Some(folder)) };
+            let is_late = Instant::now() > end;
+            if (!asked || is_late) && known().is_some() {
+                return Ok(None);
             }
-            // Its agent goes on where a hook has left a process behind, and needs no folder for that.
-            remove_namespace(&record);
-            folder.remove();
-            continue;
+            asked = true;
+            // An agent that lives is about to end, unless a hook has left a process behind. It needs no folder for that.
+            if !folder.has_agent() || is_late {
+                remove_namespace(&record);
+                folder.remove()?;
+                continue;
+            }
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// Removes what is left of a container of this id that has ended, before another begins which asks for nothing.
-pub(crate) fn clear(key: &Key) -> Result<()> {
-    let Some(record) = Folder::of(key)?.and_then(|folder| folder.record()) else { return Ok(()) };
-    // The runtime refuses the id of a container that runs.
-    if has_members(&record) != Some(true) {
-        own_folder(key)?.remove();
+pub(crate) fn clear(key: &Key, known: Known<'_>) {
+    // What cannot be removed is told from a container of the runtime's where that matters.
+    if let Ok(Some(_)) = Folder::of(key)
+        && let Ok(Some(folder)) = own_folder(key, known)
+    {
+        let _ = folder.remove();
     }
-    Ok(())
 }
 
-/// Cleans up behind an agent that has died, of a container that is about to be deleted: at once, or by an agent that ends with
-/// the container, since the runtime may find that it cannot delete it. An agent that lives does so itself.
-pub(crate) fn clean_up(setting: Setting<'_>) -> Result<()> {
-    let Some(folder) = locked(setting.key)?.filter(|folder| !folder.has_agent()) else { return Ok(()) };
-    match folder.record() {
-        Some(record) if has_members(&record) == Some(true) => start(setting, folder, Task::Revive(record)).map(drop),
-        record => {
-            record.iter().for_each(remove_namespace);
-            folder.remove();
-            Ok(())
+/// What is left to do about a container whose agent may have died.
+enum Found {
+    /// It has an agent.
+    Agent(OwnedFd),
+    /// It has none.
+    Orphan(Locked, Container),
+    /// It is none that is known here.
+    Nothing,
+}
+
+/// Looks for the agent of a container.
+fn look(key: &Key, known: Known<'_>) -> Result<Found> {
+    let lives = |record: &Container| !process::is_ending(record.agent);
+    // Mostly there is one, and no lock is needed.
+    if let Some(folder) = Folder::of(key)?
+        && folder.record().is_some_and(|record| lives(&record))
+        && let Some(socket) = folder.connect()
+    {
+        return Ok(Found::Agent(socket));
+    }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let Some(folder) = locked(key)? else { return Ok(Found::Nothing) };
+        let Some(record) = folder.record() else { return Ok(Found::Nothing) };
+        if !folder.has_agent() {
+            if is_of(&record, known) {
+                return Ok(Found::Orphan(folder, record));
+            }
+            // A container of this id has been deleted behind our back.
+            remove_namespace(&record);
+            let _ = folder.remove();
+            return Ok(Found::Nothing);
         }
+        // Another session may have started one meanwhile.
+        if lives(&record)
+            && let Some(socket) = folder.connect()
+        {
+            return Ok(Found::Agent(socket));
+        }
+        if Instant::now() > end {
+            return Err(Error::other(format!("the agent of container {:?} does not answer", key.id)));
+        }
+        drop(folder);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Cleans up behind an agent that has died, of a container that is about to be deleted: by another which ends with the container,
+/// since the runtime may find that it cannot delete it. An agent that lives does so itself.
+pub(crate) fn clean_up(setting: &Setting<'_>, known: Known<'_>) -> Result<()> {
+    let Some(key) = self::known(setting.key, known)? else { return Ok(()) };
+    match look(&key, known)? {
+        Found::Orphan(folder, record) => {
+            start(&Setting { key: &key, ..setting.clone() }, folder, Task::Revive(record)).map(drop)
+        }
+        Found::Agent(_) | Found::Nothing => Ok(()),
     }
 }
 
@@ -295,31 +391,18 @@ pub(crate) fn clean_up(setting: Setting<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Where the container cannot be looked up, or no agent be started.
-pub(crate) fn reach(setting: Setting<'_>) -> Result<Option<OwnedFd>> {
-    let key = setting.key;
-    if let Some(socket) = Folder::of(key)?.and_then(|folder| folder.connect()) {
-        return Ok(Some(socket));
-    }
-    let Some(folder) = locked(key)? else { return Ok(None) };
-    // Another session may have been faster.
-    if let Some(socket) = folder.connect() {
-        return Ok(Some(socket));
-    }
-    match folder.record() {
-        // A container of this id has been deleted and another been made, both behind our back.
-        Some(record) if has_members(&record) == Some(false) => {
-            remove_namespace(&record);
-            folder.remove();
-            Ok(None)
-        }
-        Some(record) => {
+pub(crate) fn reach(setting: &Setting<'_>, known: Known<'_>) -> Result<Option<OwnedFd>> {
+    let Some(key) = self::known(setting.key, known)? else { return Ok(None) };
+    match look(&key, known)? {
+        Found::Agent(socket) => Ok(Some(socket)),
+        Found::Nothing => Ok(None),
+        Found::Orphan(folder, record) => {
             if let Some(log) = &setting.log {
                 let died = format!("the agent, process {}, has died; another one is started", record.agent);
                 note_in(log, &key.id, &died);
             }
-            start(setting, folder, Task::Revive(record)).map(Some)
+            start(&Setting { key: &key, ..setting.clone() }, folder, Task::Revive(record)).map(Some)
         }
-        None => Ok(None),
     }
 }
 

@@ -47,6 +47,11 @@ impl Bundle {
         }
     }
 
+    /// Its folder.
+    pub(crate) fn absolute(&self) -> PathBuf {
+        std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone())
+    }
+
     /// Writes it back, with a time namespace of the kernel's.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How long a container's log becomes, about, in bytes.
 const LOG_MAX: u64 = 64 << 10;
@@ -54,6 +55,10 @@ pub struct Container {
     pub name: Option<String>,
     /// The name of its namespace.
     pub namespace: String,
+    /// The inode of that one's page: another can have come by the name.
+    pub page: u64,
+    /// The folder of its bundle, as the runtime knows it.
+    pub bundle: PathBuf,
     /// The process that supervises it.
     pub agent: u32,
     /// What a time namespace of the kernel's does beside it.
@@ -79,6 +84,13 @@ pub fn all() -> Result<Vec<Container>> {
     let mut all: Vec<Container> = folders.filter_map(|entry| Folder { path: entry.ok()?.path() }.record()).collect();
     all.sort_unstable_by(|a, b| (&a.key.id, &a.key.root).cmp(&(&b.key.id, &b.key.root)));
     Ok(all)
+}
+
+/// Those with an id, whatever their runtime's folder.
+pub(crate) fn of_id(id: &str) -> Vec<Container> {
+    let folders = fs::read_dir(root()).into_iter().flatten();
+    let records = folders.filter_map(|entry| Folder { path: entry.ok()?.path() }.record());
+    records.filter(|container| container.key.id == id).collect()
 }
 
 /// A container by its id, by what only its id begins with, or by its name.
@@ -183,6 +195,13 @@ impl Folder {
     pub fn live(&self) -> Result<File> {
         let failed = |error: &dyn std::fmt::Display| Error::other(format!("lock {}: {error}", self.path.display()));
         let file = File::create(self.path.join("alive")).map_err(|error| failed(&error))?;
+        // Who looks whether it is locked locks it for that moment.
+        for _ in 0..100 {
+            if file.try_lock().is_ok() {
+                return Ok(file);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         file.try_lock().map_err(|error| failed(&error))?;
         Ok(file)
     }
@@ -190,7 +209,7 @@ impl Folder {
     /// Whether there is an agent.
     pub fn has_agent(&self) -> bool {
         let alive = File::open(self.path.join("alive"));
-        alive.is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
+        alive.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// What is in its record; `None` where that is not written yet.
@@ -260,9 +279,16 @@ pub struct Locked {
 
 impl Locked {
     /// Removes it.
-    pub fn remove(self) {
-        // Gone is what it is to be.
-        let _ = fs::remove_dir_all(&self.folder.path);
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn remove(self) -> Result<()> {
+        match fs::remove_dir_all(&self.folder.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::other(format!("remove {}: {error}", self.folder.path.display())))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -306,6 +332,8 @@ mod tests {
             key: Key::new(None, id).unwrap(),
             name: name.map(str::to_owned),
             namespace: id.into(),
+            page: 0,
+            bundle: PathBuf::new(),
             agent: 1,
             kernel: None,
         };

@@ -156,13 +156,18 @@ fn containerd_config(text: &str, program: Option<&str>) -> std::result::Result<S
     };
     let [begin, end] = MARKS;
     let runtime = format!("{runtimes_path}.elsewhen");
-    Ok(format!(
+    let with = format!(
         "{}\n\n{begin}: made by elsewhen-oci install containerd\n{of_containerd}[{runtime}]\n  \
          runtime_type = \"io.containerd.runc.v2\"\n  pod_annotations = [\"org.elsewhen.*\"]\n  \
          container_annotations = [\"org.elsewhen.*\"]\n  [{runtime}.options]\n    BinaryName = {}\n{systemd}{end}\n",
         others.trim_end(),
         Value::from(program),
-    ))
+    );
+    match with.parse::<toml::Table>() {
+        Ok(_) => Ok(with),
+        // As where it has the tables in braces.
+        Err(error) => Err(format!("nothing can be added to it ({})", error.message().replace('\n', " "))),
+    }
 }
 
 /// A text without the lines between the marks.
@@ -253,7 +258,9 @@ mod tests {
         let own = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"crun\"\n\
                    [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.crun]\n";
         assert!(!containerd_config(own, Some("/x")).unwrap().contains("runc]"));
-        for bad in ["version = 1\n", "oom_score = 0\n", "version = ", "version = 2\n# elsewhen begin\n"] {
+        let braces =
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  containerd = { snapshotter = \"native\" }\n";
+        for bad in [braces, "version = 1\n", "oom_score = 0\n", "version = ", "version = 2\n# elsewhen begin\n"] {
             assert!(containerd_config(bad, Some("/x")).is_err(), "{bad}");
         }
     }

@@ -30,6 +30,7 @@ const OF_COMMANDS: Options = Options {
         "bundle",
         "console-socket",
         "pid-file",
+        "pidfd-socket",
         "preserve-fds",
         "config",
         "process",
@@ -60,6 +61,7 @@ const OF_COMMANDS: Options = Options {
         "ignore-paused",
         "keep",
         "lazy-pages",
+        "no-mount-fallback",
         "no-new-keyring",
         "no-new-privs",
         "no-pivot",
@@ -135,9 +137,11 @@ impl Invocation {
                 Some(_) => rest.next(),
                 None => Some(argument),
             };
-            // What follows is a command for the container.
             found.id = id.and_then(OsStr::to_str).map(str::to_owned);
-            break;
+            // What follows is a command for the container. Elsewhere the id is last, whatever options there will be.
+            if found.command == "exec" {
+                break;
+            }
         }
         found
     }
@@ -232,7 +236,10 @@ mod tests {
                 "{line}"
             );
         }
+        let newer = of("run --not-known-yet /x --bundle /b abc");
+        assert_eq!((newer.id.as_deref(), newer.bundle), (Some("abc"), Some("/b".into())));
         for line in [
+            "exec --pidfd-socket /s abc date",
             "exec -cwd /tmp abc date",
             "exec -user 0 abc date",
             "exec --u 0 abc date",

@@ -10,10 +10,11 @@ use crate::invocation::Invocation;
 use crate::timens;
 use elsewhen::{Error, Inheritance, Result, execute_launcher};
 use elsewhen_linux::process;
+use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 /// Runs `elsewhen-oci`. Returns only where the other runtime could not be executed, having said why.
 pub fn run() -> ExitCode {
@@ -71,10 +72,10 @@ impl Runtime {
         let led = match (invocation.command.as_str(), key) {
             ("create" | "run", Some(key)) => self.create(invocation, &key),
             ("restore", Some(key)) => self.restore(invocation, &key),
-            ("exec", Some(key)) => self.exec(&key),
+            ("exec", Some(key)) => self.exec(invocation, &key),
             ("delete", Some(key)) => {
                 // What stays is cleaned up when a container of this id begins.
-                let _ = agent::clean_up(self.setting(&key));
+                let _ = agent::clean_up(&self.setting(&key), &|| self.bundle_of(invocation, &key));
                 Ok(())
             }
             _ => Ok(()),
@@ -94,10 +95,12 @@ impl Runtime {
 
     /// A new container. Returns without an error where it asks for nothing.
     fn create(&mut self, invocation: &Invocation, key: &Key) -> Result<()> {
-        let Some(mut bundle) = bundle(invocation)?.filter(|bundle| !bundle.is_sandbox()) else {
-            return agent::clear(key);
+        let bundle = bundle(invocation)?.filter(|bundle| !bundle.is_sandbox());
+        let request = bundle.as_ref().map_or(Ok(None), Bundle::request)?;
+        let Some((mut bundle, request)) = bundle.zip(request) else {
+            agent::clear(key, &|| self.bundle_of(invocation, key));
+            return Ok(());
         };
-        let Some(request) = bundle.request()? else { return agent::clear(key) };
         if let Some(reason) = config::refusal_of(&self.path) {
             return Err(Error::other(reason));
         }
@@ -107,11 +110,17 @@ impl Runtime {
         }
         let named = request.named(key)?;
         let name = bundle.name_in_pod().or_else(|| name_at_engine(&bundle, &key.id));
-        let folder = agent::own_folder(key)?;
-        if let Some(offsets) = kernel {
-            bundle.add_kernel_namespace(offsets)?;
+        let Some(folder) = agent::own_folder(key, &|| self.bundle_of(invocation, key))? else {
+            return Err(Error::other(format!("container {:?} exists already", key.id)));
+        };
+        if let Some(offsets) = kernel
+            && let Err(error) = bundle.add_kernel_namespace(offsets)
+        {
+            folder.remove()?;
+            return Err(error);
         }
-        let socket = agent::start(self.setting(key), folder, Task::Create { named, name, kernel })?;
+        let task = Task::Create { named, name, bundle: bundle.absolute(), kernel };
+        let socket = agent::start(&self.setting(key), folder, task)?;
         Err(execute_launcher(socket, &mut self.command))
     }
 
@@ -122,14 +131,29 @@ impl Runtime {
                 "container {} cannot be restored into a time of its own: start it anew",
                 key.id
             ))),
-            None => agent::clear(key),
+            None => {
+                agent::clear(key, &|| self.bundle_of(invocation, key));
+                Ok(())
+            }
         }
     }
 
     /// Another process in a container.
-    fn exec(&mut self, key: &Key) -> Result<()> {
-        let Some(socket) = agent::reach(self.setting(key))? else { return Ok(()) };
+    fn exec(&mut self, invocation: &Invocation, key: &Key) -> Result<()> {
+        let socket = agent::reach(&self.setting(key), &|| self.bundle_of(invocation, key))?;
+        let Some(socket) = socket else { return Ok(()) };
         Err(execute_launcher(socket, &mut self.command))
+    }
+
+    /// The bundle of the runtime's container of an id, where it has one.
+    fn bundle_of(&self, invocation: &Invocation, key: &Key) -> Option<PathBuf> {
+        let mut state = Command::new(&self.path);
+        if let Some(root) = &invocation.root {
+            state.arg("--root").arg(root);
+        }
+        let output = state.args(["state", &key.id]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        let state: Value = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
+        state["bundle"].as_str().map(PathBuf::from)
     }
 
     fn setting<'a>(&'a self, key: &'a Key) -> Setting<'a> {
@@ -155,7 +179,7 @@ fn name_at_engine(bundle: &Bundle, id: &str) -> Option<String> {
     let beside = bundle.mount_sources().find_map(|source| {
         let folder = source.parent().filter(|folder| folder.file_name().is_some_and(|name| name == id))?;
         let config = folder.join("config.v2.json");
-        serde_json::from_slice::<serde_json::Value>(&std::fs::read(config).ok()?).ok()
+        serde_json::from_slice::<Value>(&std::fs::read(config).ok()?).ok()
     })?;
     beside["Name"].as_str().map(|name| name.trim_start_matches('/').to_owned())
 }

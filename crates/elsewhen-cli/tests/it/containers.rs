@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Instant;
 
 /// The program under test.
 pub(crate) const OCI: &str = env!("CARGO_BIN_EXE_elsewhen-oci");
@@ -164,12 +165,11 @@ impl Runtime {
         container
     }
 
-    /// The same with one that does nothing, and has begun to.
+    /// The same with one that waits, and has begun to: nothing more is to be executed for that.
     fn start_idle(&self, id: &str, annotations: Value) -> Container<'_> {
-        let container = self.start(id, annotations, "exec sleep 100");
-        let state: Value = serde_json::from_str(&run(self.direct(&["state", id])).success().stdout).unwrap();
-        let command = format!("/proc/{}/cmdline", state["pid"]);
-        until("it sleeps", || fs::read_to_string(&command).is_ok_and(|command| command.starts_with("sleep\0")));
+        let script = "busybox mkfifo /dev/shm/never; echo ready; read line </dev/shm/never";
+        let container = self.start(id, annotations, script);
+        until("it waits", || self.output(id) == "ready\n");
         container
     }
 
@@ -485,6 +485,76 @@ fn what_the_runtime_refuses_takes_no_time_from_a_container_without_agent() {
         check("a session after the container could not be deleted");
         drop(container);
         runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_container_that_has_not_begun_keeps_its_time() {
+    for runtime in runtimes("a_container_that_has_not_begun_keeps_its_time") {
+        let bundle = runtime.bundle("waiting", ahead(), "exec sleep 100");
+        let create = ["create", "--bundle", bundle.to_str().unwrap(), "waiting"];
+        let container = Container { runtime: &runtime, id: "waiting".into() };
+        detach(runtime.command(&create));
+        let plain = runtime.bundle("plain", json!({}), "exec sleep 100");
+        let begun = Instant::now();
+        for again in [create, ["create", "--bundle", plain.to_str().unwrap(), "waiting"]] {
+            let outcome = run(runtime.command(&again));
+            assert!(!outcome.status.success(), "{outcome:?}");
+        }
+        assert!(begun.elapsed() < PATIENCE, "it is refused without waiting for the container's end");
+        run(runtime.command(&["start", "waiting"])).success();
+        let before = Host::now();
+        let seen = container.exec("date +%s").success().stdout;
+        check_seconds("a session after it has begun", &seen, OFFSET_S, &before, &Host::now());
+        drop(container);
+        runtime.check_nothing_is_left();
+
+        detach(runtime.command(&create));
+        let container = Container { runtime: &runtime, id: "waiting".into() };
+        runtime.kill_agent("waiting");
+        let before = Host::now();
+        // Some runtimes let nothing be executed in one that has not begun.
+        let outcome = container.exec("date +%s");
+        if outcome.status.success() {
+            check_seconds("a session before it begins", &outcome.stdout, OFFSET_S, &before, &Host::now());
+        }
+        drop(container);
+        runtime.check_nothing_is_left();
+    }
+}
+
+#[test]
+fn another_path_of_a_runtimes_folder_means_the_same_container() {
+    for runtime in runtimes("another_path_of_a_runtimes_folder_means_the_same_container") {
+        let container = runtime.start_idle("one", ahead());
+        symlink(runtime.folder.at("state"), runtime.folder.at("alias")).unwrap();
+        let before = Host::now();
+        let seen = run(runtime.command_in("alias", &["exec", "one", "/bin/date", "+%s"])).success().stdout;
+        check_seconds("a session by another path", &seen, OFFSET_S, &before, &Host::now());
+        runtime.kill_agent("one");
+        run(runtime.command_in("alias", &["delete", "--force", "one"])).success();
+        runtime.check_nothing_is_left();
+        drop(container);
+    }
+}
+
+#[test]
+fn an_agent_that_dies_just_before_leaves_nothing() {
+    for runtime in runtimes("an_agent_that_dies_just_before_leaves_nothing") {
+        for round in 0..10 {
+            let id = format!("short-{round}");
+            let container = runtime.start_idle(&id, ahead());
+            let agent = runtime.record(&id)["agent"].as_i64().unwrap();
+            let agent = rustix::process::Pid::from_raw(agent.try_into().unwrap()).unwrap();
+            rustix::process::kill_process(agent, rustix::process::Signal::KILL).unwrap();
+            if round % 2 == 0 {
+                let before = Host::now();
+                let seen = container.exec("date +%s").success().stdout;
+                check_seconds("a session just after", &seen, OFFSET_S, &before, &Host::now());
+            }
+            drop(container);
+            runtime.check_nothing_is_left();
+        }
     }
 }
 
