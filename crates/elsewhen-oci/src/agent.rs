@@ -263,15 +263,15 @@ fn locked(key: &Key) -> Result<Option<Locked>> {
 }
 
 /// The bundle of the runtime's container of an id, where it has one: asked where records alone do not tell.
-pub(crate) type Known<'a> = &'a dyn Fn() -> Option<PathBuf>;
+pub(crate) type BundleOf<'a> = &'a dyn Fn() -> Option<PathBuf>;
 
 /// By what a container is known here that a caller means: one runtime folder can have several names.
-fn known(key: &Key, known: Known<'_>) -> Result<Option<Key>> {
+fn known(key: &Key, bundle_of: BundleOf<'_>) -> Result<Option<Key>> {
     if Folder::of(key)?.is_some() {
         return Ok(Some(key.clone()));
     }
     let others = containers::of_id(&key.id);
-    let Some(bundle) = (if others.is_empty() { None } else { known() }) else { return Ok(None) };
+    let Some(bundle) = (if others.is_empty() { None } else { bundle_of() }) else { return Ok(None) };
     Ok(others.into_iter().find(|other| is_same(&other.bundle, &bundle)).map(|other| other.key))
 }
 
@@ -281,28 +281,29 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Whether a record is of the container that the runtime has, and not left by another of that id.
-fn is_of(record: &Container, known: Known<'_>) -> bool {
+fn is_of(record: &Container, bundle_of: BundleOf<'_>) -> bool {
     // One that has only been created has no members.
-    has_members(record) == Some(true) || known().is_some_and(|bundle| is_same(&bundle, &record.bundle) && asks(&bundle))
+    has_members(record) == Some(true)
+        || bundle_of().is_some_and(|bundle| is_same(&bundle, &record.bundle) && asks(&bundle))
 }
 
 /// Whether a bundle asks for a time of its own.
 fn asks(bundle: &Path) -> bool {
-    Bundle::read(bundle, None).is_ok_and(|bundle| bundle.is_some_and(|bundle| !matches!(bundle.request(), Ok(None))))
+    Bundle::read(bundle, None).map_or(true, |bundle| bundle.is_some_and(|bundle| !matches!(bundle.request(), Ok(None))))
 }
 
 /// The folder of a container that is to begin, with nothing of an earlier one in it. `None` where the runtime has one of this id.
 ///
 /// # Errors
 /// Where the folder cannot be made.
-pub(crate) fn own_folder(key: &Key, known: Known<'_>) -> Result<Option<Locked>> {
+pub(crate) fn own_folder(key: &Key, bundle_of: BundleOf<'_>) -> Result<Option<Locked>> {
     let end = Instant::now() + PATIENCE;
     let mut asked = false;
     loop {
         if let Some(folder) = Folder::make(key)?.lock()? {
             let Some(record) = folder.record() else { return Ok(Some(folder)) };
             let is_late = Instant::now() > end;
-            if (!asked || is_late) && known().is_some() {
+            if (!asked || is_late) && bundle_of().is_some() {
                 return Ok(None);
             }
             asked = true;
@@ -318,10 +319,10 @@ pub(crate) fn own_folder(key: &Key, known: Known<'_>) -> Result<Option<Locked>> 
 }
 
 /// Removes what is left of a container of this id that has ended, before another begins which asks for nothing.
-pub(crate) fn clear(key: &Key, known: Known<'_>) {
-    // What cannot be removed is told from a container of the runtime's where that matters.
+pub(crate) fn clear(key: &Key, bundle_of: BundleOf<'_>) {
+    // What cannot be removed is not taken for the new one's later (`is_of`).
     if let Ok(Some(_)) = Folder::of(key)
-        && let Ok(Some(folder)) = own_folder(key, known)
+        && let Ok(Some(folder)) = own_folder(key, bundle_of)
     {
         let _ = folder.remove();
     }
@@ -338,7 +339,7 @@ enum Found {
 }
 
 /// Looks for the agent of a container.
-fn look(key: &Key, known: Known<'_>) -> Result<Found> {
+fn look(key: &Key, bundle_of: BundleOf<'_>) -> Result<Found> {
     let lives = |record: &Container| !process::is_ending(record.agent);
     // Mostly there is one, and no lock is needed.
     if let Some(folder) = Folder::of(key)?
@@ -352,7 +353,7 @@ fn look(key: &Key, known: Known<'_>) -> Result<Found> {
         let Some(folder) = locked(key)? else { return Ok(Found::Nothing) };
         let Some(record) = folder.record() else { return Ok(Found::Nothing) };
         if !folder.has_agent() {
-            if is_of(&record, known) {
+            if is_of(&record, bundle_of) {
                 return Ok(Found::Orphan(folder, record));
             }
             // A container of this id has been deleted behind our back.
@@ -376,9 +377,9 @@ fn look(key: &Key, known: Known<'_>) -> Result<Found> {
 
 /// Cleans up behind an agent that has died, of a container that is about to be deleted: by another which ends with the container,
 /// since the runtime may find that it cannot delete it. An agent that lives does so itself.
-pub(crate) fn clean_up(setting: &Setting<'_>, known: Known<'_>) -> Result<()> {
-    let Some(key) = self::known(setting.key, known)? else { return Ok(()) };
-    match look(&key, known)? {
+pub(crate) fn clean_up(setting: &Setting<'_>, bundle_of: BundleOf<'_>) -> Result<()> {
+    let Some(key) = known(setting.key, bundle_of)? else { return Ok(()) };
+    match look(&key, bundle_of)? {
         Found::Orphan(folder, record) => {
             start(&Setting { key: &key, ..setting.clone() }, folder, Task::Revive(record)).map(drop)
         }
@@ -391,9 +392,9 @@ pub(crate) fn clean_up(setting: &Setting<'_>, known: Known<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Where the container cannot be looked up, or no agent be started.
-pub(crate) fn reach(setting: &Setting<'_>, known: Known<'_>) -> Result<Option<OwnedFd>> {
-    let Some(key) = self::known(setting.key, known)? else { return Ok(None) };
-    match look(&key, known)? {
+pub(crate) fn reach(setting: &Setting<'_>, bundle_of: BundleOf<'_>) -> Result<Option<OwnedFd>> {
+    let Some(key) = known(setting.key, bundle_of)? else { return Ok(None) };
+    match look(&key, bundle_of)? {
         Found::Agent(socket) => Ok(Some(socket)),
         Found::Nothing => Ok(None),
         Found::Orphan(folder, record) => {
