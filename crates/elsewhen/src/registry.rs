@@ -1,4 +1,5 @@
-//! Where named namespaces are found: a folder of the user's with a file for each, which is its page.
+//! Where named namespaces are found: a folder of the user's with a file for each, which is its page, and `.lock`, by which writers
+//! exclude each other.
 //!
 //! `/run/elsewhen` for root; for others `$XDG_RUNTIME_DIR/elsewhen`, or `/tmp/elsewhen-UID`. Root has one whatever its session is,
 //! since services have none and are to be found from one. `$ELSEWHEN_RUNTIME_DIR/elsewhen` goes before all of them.
