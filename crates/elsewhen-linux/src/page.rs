@@ -196,11 +196,8 @@ impl PageFile {
     pub fn place(&self) -> Option<Place> {
         // Some file systems show another device there than `stat(2)` tells.
         let maps = fs::read_to_string("/proc/self/maps").ok()?;
-        let mappings = maps.lines().filter_map(Mapping::parse);
-        mappings
-            .filter(|mapping| mapping.start == self.page.as_ptr().addr() as u64)
-            .map(|mapping| mapping.place())
-            .next()
+        let mut mappings = maps.lines().filter_map(Mapping::parse);
+        mappings.find(|mapping| mapping.start == self.page.as_ptr().addr() as u64).map(|mapping| mapping.place())
     }
 
     /// Whether it had a name that has been removed since.

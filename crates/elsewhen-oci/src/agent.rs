@@ -185,7 +185,7 @@ impl Agent {
             for socket in listening.incoming() {
                 match socket {
                     Ok(socket) => accepting.begin(socket.into()),
-                    // Out of descriptors, perhaps for now only.
+                    // Out of descriptors, until a session ends.
                     Err(_) => thread::sleep(Duration::from_millis(100)),
                 }
             }
@@ -328,82 +328,49 @@ pub(crate) fn clear(key: &Key, bundle_of: BundleOf<'_>) {
     }
 }
 
-/// What is left to do about a container whose agent may have died.
-enum Found {
-    /// It has an agent.
-    Agent(OwnedFd),
-    /// It has none.
-    Orphan(Locked, Container),
-    /// It is none that is known here.
-    Nothing,
-}
-
-/// Looks for the agent of a container.
-fn look(key: &Key, bundle_of: BundleOf<'_>) -> Result<Found> {
+/// A socket for a launcher in a container that has begun; `None` where that has no time of its own. An agent that has died is
+/// followed by another, which ends with the container.
+///
+/// # Errors
+/// Where the container cannot be looked up, or no agent be started.
+pub(crate) fn reach(setting: &Setting<'_>, bundle_of: BundleOf<'_>) -> Result<Option<OwnedFd>> {
+    let Some(key) = &known(setting.key, bundle_of)? else { return Ok(None) };
     let lives = |record: &Container| !process::is_ending(record.agent);
     // Mostly there is one, and no lock is needed.
     if let Some(folder) = Folder::of(key)?
         && folder.record().is_some_and(|record| lives(&record))
         && let Some(socket) = folder.connect()
     {
-        return Ok(Found::Agent(socket));
+        return Ok(Some(socket));
     }
     let end = Instant::now() + PATIENCE;
     loop {
-        let Some(folder) = locked(key)? else { return Ok(Found::Nothing) };
-        let Some(record) = folder.record() else { return Ok(Found::Nothing) };
+        let Some(folder) = locked(key)? else { return Ok(None) };
+        let Some(record) = folder.record() else { return Ok(None) };
         if !folder.has_agent() {
             if is_of(&record, bundle_of) {
-                return Ok(Found::Orphan(folder, record));
+                if let Some(log) = &setting.log {
+                    let died = format!("the agent, process {}, has died; another one is started", record.agent);
+                    note_in(log, &key.id, &died);
+                }
+                return start(&Setting { key, ..setting.clone() }, folder, Task::Revive(record)).map(Some);
             }
             // A container of this id has been deleted behind our back.
             remove_namespace(&record);
             let _ = folder.remove();
-            return Ok(Found::Nothing);
+            return Ok(None);
         }
         // Another session may have started one meanwhile.
         if lives(&record)
             && let Some(socket) = folder.connect()
         {
-            return Ok(Found::Agent(socket));
+            return Ok(Some(socket));
         }
         if Instant::now() > end {
             return Err(Error::other(format!("the agent of container {:?} does not answer", key.id)));
         }
         drop(folder);
         thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Cleans up behind an agent that has died, of a container that is about to be deleted: by another which ends with the container,
-/// since the runtime may find that it cannot delete it. An agent that lives does so itself.
-pub(crate) fn clean_up(setting: &Setting<'_>, bundle_of: BundleOf<'_>) -> Result<()> {
-    let Some(key) = known(setting.key, bundle_of)? else { return Ok(()) };
-    match look(&key, bundle_of)? {
-        Found::Orphan(folder, record) => {
-            start(&Setting { key: &key, ..setting.clone() }, folder, Task::Revive(record)).map(drop)
-        }
-        Found::Agent(_) | Found::Nothing => Ok(()),
-    }
-}
-
-/// A socket for a launcher in a container that has begun; `None` where that has no time of its own. An agent that has died is
-/// followed by another.
-///
-/// # Errors
-/// Where the container cannot be looked up, or no agent be started.
-pub(crate) fn reach(setting: &Setting<'_>, bundle_of: BundleOf<'_>) -> Result<Option<OwnedFd>> {
-    let Some(key) = known(setting.key, bundle_of)? else { return Ok(None) };
-    match look(&key, bundle_of)? {
-        Found::Agent(socket) => Ok(Some(socket)),
-        Found::Nothing => Ok(None),
-        Found::Orphan(folder, record) => {
-            if let Some(log) = &setting.log {
-                let died = format!("the agent, process {}, has died; another one is started", record.agent);
-                note_in(log, &key.id, &died);
-            }
-            start(&Setting { key: &key, ..setting.clone() }, folder, Task::Revive(record)).map(Some)
-        }
     }
 }
 

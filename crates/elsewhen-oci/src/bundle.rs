@@ -1,13 +1,12 @@
 //! What the configuration of a container asks for: annotations `org.elsewhen.*`, and variables `ELSEWHEN_*` of its
 //! environment, where engines have no annotations.
 
-use crate::containers::Key;
+use crate::containers::{Key, place};
 use crate::timens::KernelOffsets;
 use elsewhen::spec::Texts;
 use elsewhen::{Clocks, Error, Family, Result, Spec};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Before the names of settings in annotations.
@@ -132,13 +131,13 @@ impl Bundle {
             return Err(Error::other("the container's seccomp profile has a listener, and Linux allows one only"));
         }
         let root = self.folder.join(self.config["root"]["path"].as_str().unwrap_or_default());
-        let place = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let host = place(fs::metadata("/"));
         let mounts = self.config["mounts"].as_array().into_iter().flatten();
         // What is mounted there comes in its place.
         let over =
             mounts.filter(|mount| mount["destination"].as_str().is_some_and(|to| Path::new(to) == Path::new("/")));
         let over = over.filter_map(|mount| mount["source"].as_str().map(|source| self.folder.join(source)));
-        if over.chain([root]).any(|root| place(&root) == place(Path::new("/"))) {
+        if over.chain([root]).any(|root| place(fs::metadata(root)) == host) {
             return Err(Error::other(
                 "the container's root is the host's, by which its programs cannot be told from the host's",
             ));

@@ -2,12 +2,13 @@
 //!
 //! A file, since what starts container runtimes gives them almost no environment.
 
+use crate::containers::place;
 use elsewhen::{Error, Result};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where the settings are.
@@ -99,9 +100,8 @@ fn search(name: &Path) -> Option<PathBuf> {
 
 /// Whether a path leads to this program, which would execute itself for ever.
 fn is_ours(path: &Path) -> bool {
-    let place = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    let ours = place(Path::new("/proc/self/exe"));
-    ours.is_some() && place(path) == ours
+    let ours = place(fs::metadata("/proc/self/exe"));
+    ours.is_some() && place(fs::metadata(path)) == ours
 }
 
 fn is_program(path: &Path) -> bool {

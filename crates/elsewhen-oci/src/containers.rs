@@ -80,17 +80,19 @@ impl Container {
 /// Where the folder that they are kept in cannot be used.
 pub fn all() -> Result<Vec<Container>> {
     elsewhen::runtime_folder()?;
-    let folders = fs::read_dir(root()).into_iter().flatten();
-    let mut all: Vec<Container> = folders.filter_map(|entry| Folder { path: entry.ok()?.path() }.record()).collect();
+    let mut all: Vec<Container> = records().collect();
     all.sort_unstable_by(|a, b| (&a.key.id, &a.key.root).cmp(&(&b.key.id, &b.key.root)));
     Ok(all)
 }
 
 /// Those with an id, whatever their runtime's folder.
 pub(crate) fn of_id(id: &str) -> Vec<Container> {
+    records().filter(|container| container.key.id == id).collect()
+}
+
+fn records() -> impl Iterator<Item = Container> {
     let folders = fs::read_dir(root()).into_iter().flatten();
-    let records = folders.filter_map(|entry| Folder { path: entry.ok()?.path() }.record());
-    records.filter(|container| container.key.id == id).collect()
+    folders.filter_map(|entry| Folder { path: entry.ok()?.path() }.record())
 }
 
 /// A container by its id, by what only its id begins with, or by its name.
@@ -130,6 +132,11 @@ fn pick<'a>(all: &'a [Container], text: &str) -> Result<Option<&'a Container>> {
         }
     }
     Ok(None)
+}
+
+/// What tells a file from all others.
+pub(crate) fn place(metadata: std::io::Result<fs::Metadata>) -> Option<(u64, u64)> {
+    metadata.map(|file| (file.dev(), file.ino())).ok()
 }
 
 fn root() -> PathBuf {
@@ -183,7 +190,6 @@ impl Folder {
             other => other.map_err(failed)?,
         };
         lock.lock().map_err(failed)?;
-        let place = |metadata: std::io::Result<fs::Metadata>| metadata.map(|file| (file.dev(), file.ino())).ok();
         let is_there = place(lock.metadata()) == place(fs::metadata(&self.path));
         Ok(is_there.then_some(Locked { folder: self, _lock: lock }))
     }

@@ -74,8 +74,9 @@ impl Runtime {
             ("restore", Some(key)) => self.restore(invocation, &key),
             ("exec", Some(key)) => self.exec(invocation, &key),
             ("delete", Some(key)) => {
-                // What stays is cleaned up when a container of this id begins.
-                let _ = agent::clean_up(&self.setting(&key), &|| self.bundle_of(invocation, &key));
+                // The runtime may find that it cannot delete it: an agent cleans up when the container has ended. Where none can be
+                // started, what stays is cleaned up when a container of this id begins.
+                let _ = agent::reach(&self.setting(&key), &|| self.bundle_of(invocation, &key));
                 Ok(())
             }
             _ => Ok(()),

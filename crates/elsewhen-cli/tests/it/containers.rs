@@ -233,6 +233,14 @@ impl Container<'_> {
     fn exec(&self, script: &str) -> Outcome {
         run(self.runtime.command(&["exec", &self.id, "/bin/sh", "-c", script]))
     }
+
+    /// Checks the seconds that a session reads.
+    #[track_caller]
+    fn check(&self, what: &str, offset_s: i64) {
+        let before = Host::now();
+        let seen = self.exec("date +%s").success().stdout;
+        check_seconds(what, &seen, offset_s, &before, &Host::now());
+    }
 }
 
 impl Drop for Container<'_> {
@@ -468,9 +476,7 @@ fn what_the_runtime_refuses_takes_no_time_from_a_container_without_agent() {
     for runtime in runtimes("what_the_runtime_refuses_takes_no_time_from_a_container_without_agent") {
         let container = runtime.start_idle("kept", ahead());
         let check = |what: &str| {
-            let before = Host::now();
-            let seen = container.exec("date +%s").success().stdout;
-            check_seconds(what, &seen, OFFSET_S, &before, &Host::now());
+            container.check(what, OFFSET_S);
         };
         for annotations in [ahead(), json!({})] {
             runtime.kill_agent("kept");
@@ -503,9 +509,7 @@ fn a_container_that_has_not_begun_keeps_its_time() {
         }
         assert!(begun.elapsed() < PATIENCE, "it is refused without waiting for the container's end");
         run(runtime.command(&["start", "waiting"])).success();
-        let before = Host::now();
-        let seen = container.exec("date +%s").success().stdout;
-        check_seconds("a session after it has begun", &seen, OFFSET_S, &before, &Host::now());
+        container.check("a session after it has begun", OFFSET_S);
         drop(container);
         runtime.check_nothing_is_left();
 
@@ -548,9 +552,7 @@ fn an_agent_that_dies_just_before_leaves_nothing() {
             let agent = rustix::process::Pid::from_raw(agent.try_into().unwrap()).unwrap();
             rustix::process::kill_process(agent, rustix::process::Signal::KILL).unwrap();
             if round % 2 == 0 {
-                let before = Host::now();
-                let seen = container.exec("date +%s").success().stdout;
-                check_seconds("a session just after", &seen, OFFSET_S, &before, &Host::now());
+                container.check("a session just after", OFFSET_S);
             }
             drop(container);
             runtime.check_nothing_is_left();
@@ -571,9 +573,7 @@ fn what_is_left_of_a_container_is_not_the_next_ones() {
             let arguments = ["run", "--detach", "--bundle", bundle.to_str().unwrap(), "left"];
             detach(if is_known { runtime.command(&arguments) } else { runtime.direct(&arguments) });
             let second = Container { runtime: &runtime, id: "left".into() };
-            let before = Host::now();
-            let seen = second.exec("date +%s").success().stdout;
-            check_seconds("a session in a container that asks for nothing", &seen, 0, &before, &Host::now());
+            second.check("a session in a container that asks for nothing", 0);
             drop(second);
             runtime.check_nothing_is_left();
         }
@@ -669,9 +669,7 @@ fn a_container_cannot_change_what_it_may_not() {
         assert_eq!(reopened, "reopen EROFS\ntruncate EINVAL\n");
         intruder.exec("/guests/intruder-dynamic lock").success();
         for container in [&victim, &intruder] {
-            let before = Host::now();
-            let seen = container.exec("date +%s").success().stdout;
-            check_seconds(&container.id, &seen, OFFSET_S, &before, &Host::now());
+            container.check(&container.id, OFFSET_S);
         }
         run(runtime.elsewhen(&["set", "intruder", "--offset", "1h"])).success();
         drop((victim, intruder));
