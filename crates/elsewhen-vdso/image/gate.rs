@@ -18,7 +18,7 @@ use crate::gate32::{self, Wait32};
 use crate::numbers;
 use crate::signals::{Context, SET_SIZE, SIGSYS};
 use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
-use crate::surface::{Action, Reach, X32_BIT, action, catches};
+use crate::surface::{Action, Reach, X32_BIT, action, catches, native_of};
 use crate::user;
 use crate::wait::Wait;
 use core::arch::global_asm;
@@ -41,7 +41,9 @@ pub(crate) struct Frame {
     /// What a signal mask given for the time of the wait says about `SIGSYS`.
     pub(crate) mask: Mask,
     /// Whether the handler translates, and not the gate.
-    by_handler: u32,
+    by_handler: u16,
+    /// Whether a cancelling signal has found the thread behind a call, with its result: it is not to wait once more.
+    leaving: u16,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
     r15: u64,
@@ -245,10 +247,12 @@ global_asm!(
     "lea rsp, [rbp - {record}]",
     "and rsp, -16",
     "cld",
+    "mov dword ptr [rbp - {record} + {by_handler}], 0",
+    "mov [rbp - {record} + {original}], eax",
+    "elsewhen_gate_filled:",
     "lea rdi, [rbp - {record}]",
-    "mov dword ptr [rdi + {by_handler}], 0",
     "call {begin}",
-    "2:",
+    "elsewhen_gate_begun:",
     "test eax, eax",
     "jz 3f",
     "elsewhen_gate_call:",
@@ -259,16 +263,20 @@ global_asm!(
     "mov r10, [rbp - {record} + {call} + 32]",
     "mov r8, [rbp - {record} + {call} + 40]",
     "mov r9, [rbp - {record} + {call} + 48]",
+    "cmp word ptr [rbp - {record} + {leaving}], 0",
+    "jne 15f",
     "elsewhen_gate_syscall:",
     "syscall",
     "elsewhen_gate_made:",
     "mov [rbp - {record} + {result}], rax",
-    "cmp dword ptr [rbp - {record} + {by_handler}], 0",
+    "cmp word ptr [rbp - {record} + {by_handler}], 0",
     "jne 6f",
     "lea rdi, [rbp - {record}]",
     "call {finish}",
     "elsewhen_gate_finished:",
-    "jmp 2b",
+    "test eax, eax",
+    "jnz elsewhen_gate_call",
+    "elsewhen_gate_return:",
     "3:",
     "lea rsp, [rbp - {record} + {r15}]",
     "pop r15",
@@ -288,11 +296,15 @@ global_asm!(
     "pop rcx",
     "lea rsp, [rsp + {red_zone}]",
     "jmp rcx",
+    "elsewhen_gate_back:",
     "6:",
     "mov eax, {wait_is_over}",
     "syscall",
     "elsewhen_gate_over:",
     "ud2",
+    "15:",
+    "mov rax, {eintr}",
+    "jmp elsewhen_gate_made",
     "elsewhen_gate_end:",
     ".size elsewhen_gate, . - elsewhen_gate",
     // The handler of SIGSYS. The program's own handler, where the signal is for that, is called with what the kernel
@@ -377,6 +389,9 @@ global_asm!(
     begin = sym dispatch::begin,
     finish = sym dispatch::finish,
     by_handler = const offset_of!(Frame, by_handler),
+    leaving = const offset_of!(Frame, leaving),
+    original = const offset_of!(Frame, wait) + offset_of!(Wait, original),
+    eintr = const EINTR,
     wait_is_over = const WAIT_IS_OVER,
     segments = const offset_of!(Context, registers) + offset_of!(Registers, segments),
     cs_32 = const USER_CS_32,
@@ -512,6 +527,8 @@ pub(crate) fn answer_by_handler(registers: &mut Registers, number: u64, answer: 
 /// The number of no system call, with which a wait that the handler translated comes back to it.
 const WAIT_IS_OVER: u32 = crate::surface::WAIT_IS_OVER;
 
+const EINTR: i64 = -4;
+
 /// Ends a wait that the handler translated, or makes it once more.
 pub(crate) fn leave_by_handler(registers: &mut Registers) {
     let record = registers.rbp;
@@ -603,12 +620,11 @@ pub(crate) fn mask(registers: &Registers) -> Mask {
 
 /// What a signal found of a thread in the gate's own call: makes it translate again.
 pub(crate) fn translate_again(registers: &mut Registers) {
-    const EINTR: i32 = -4;
     let (syscall, made) = match registers.is_32_bit() {
         true => gate32::places(),
         false => (label!("elsewhen_gate_syscall"), label!("elsewhen_gate_made")),
     };
-    let interrupted = registers.rip == made && registers.rax as i32 == EINTR;
+    let interrupted = registers.rip == made && registers.rax as i32 == EINTR as i32;
     if interrupted || registers.rip == syscall {
         registers.rip = made;
         registers.rax = AGAIN as u64;
@@ -625,30 +641,30 @@ pub(crate) fn translate_again_unless_waited(registers: &mut Registers) {
 }
 
 /// Makes a thread that a signal found in the gate, on its way into a wait, look as if there were no gate: at its
-/// own `syscall` instruction where the call has not been made, behind it where it has. A thread elsewhere stays as
-/// it is.
+/// own `syscall` instruction where the call has not been made, behind it where it has. Where the dispatcher is looking at a
+/// result, the thread is not to wait once more. A thread elsewhere stays as it is.
 ///
 /// # Safety
 /// `registers` are those of this thread, interrupted.
 pub(crate) unsafe fn leave(registers: &mut Registers) {
     let into = registers.rip.wrapping_sub(entry());
-    if into < label!("elsewhen_gate_settled") - entry() {
-        // What the first instructions, `lea` of five bytes and three more, have pushed so far.
-        registers.rsp += match into {
-            0 => 0,
-            5 => RED_ZONE as u64,
-            6 => RED_ZONE as u64 + 8,
-            _ => RED_ZONE as u64 + 16,
-        };
-        registers.rip = registers.rcx - 2;
+    if into <= label!("elsewhen_gate_filled") - entry() {
+        if dispatch::is_wait(native_of(registers.rax as u32)) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { leave_early(registers, into) };
+        }
         return;
     }
     // SAFETY: the caller's promise, passed on.
-    let Some(record) = (unsafe { find(registers) }) else { return };
+    let Some((record, is_made)) = (unsafe { find(registers) }) else { return };
     let frame = (record - RECORD as u64) as *mut Frame;
     // SAFETY: the record found belongs to a gate that this thread is in, and so lies in its stack.
     let frame = unsafe { &mut *frame };
-    if !dispatch::is_wait(frame.number as u32) {
+    if !dispatch::is_wait(native_of(frame.wait.original)) {
+        return;
+    }
+    if is_made {
+        frame.leaving = 1;
         return;
     }
     let (mut rip, mut rax) = (frame.return_address - 2, frame.original());
@@ -663,25 +679,64 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     registers.rax = rax;
 }
 
-/// The frame record of the gate in which a thread is, after its first instructions and before its last.
+/// As [`leave`], of a thread that has come so many bytes into the gate, where all other registers still are its own.
 ///
 /// # Safety
 /// As [`leave`].
-unsafe fn find(registers: &Registers) -> Option<u64> {
-    let (start, finished) = (label!("elsewhen_gate_settled"), label!("elsewhen_gate_finished"));
-    // Beyond the call, nothing can wait.
-    let inside = |address: u64| address >= start && address < finished;
-    if inside(registers.rip) {
-        return (registers.rip <= label!("elsewhen_gate_made")).then_some(registers.rbp);
+unsafe fn leave_early(registers: &mut Registers, into: u64) {
+    let settled = label!("elsewhen_gate_settled") - entry();
+    let pushed = match into {
+        // `lea` of five bytes, `push rcx`, `push rbp` and `mov` of three.
+        0 => 0,
+        5 => RED_ZONE as u64,
+        6 => RED_ZONE as u64 + 8,
+        _ => RED_ZONE as u64 + 16,
+    };
+    if into >= settled {
+        registers.rsp = registers.rbp;
+        if into > settled {
+            // SAFETY: the gate has pushed the flags below its frame record.
+            registers.flags = unsafe { *((registers.rbp - 8) as *const u64) };
+        }
+        // SAFETY: the gate's frame record, which begins with the caller's rbp.
+        registers.rbp = unsafe { *(registers.rbp as *const u64) };
     }
-    if !in_image(registers.rip) {
+    registers.rsp += pushed;
+    registers.rip = registers.rcx - 2;
+}
+
+/// The frame record of the gate in which a thread is, between the filling of its frame and the end of its call, and whether
+/// its call has been made and the dispatcher has its result.
+///
+/// # Safety
+/// As [`leave`].
+unsafe fn find(registers: &Registers) -> Option<(u64, bool)> {
+    let (begun, finished, made) =
+        (label!("elsewhen_gate_begun"), label!("elsewhen_gate_finished"), label!("elsewhen_gate_made"));
+    // The image's functions call the host's, which keep frame records as they do.
+    let state = state();
+    let vdso = state.vdso_start.load(Ordering::Relaxed)..state.vdso_end.load(Ordering::Relaxed);
+    let is_ours = |address: u64| in_image(address) || vdso.contains(&address);
+    if !is_ours(registers.rip) {
         return None;
     }
-    // A function of the dispatcher that has not yet made its own record, or no longer has one.
-    for place in [registers.rsp, registers.rsp.wrapping_add(8)] {
+    if registers.rip >= entry() && registers.rip < label!("elsewhen_gate_end") {
+        let has_answered = registers.rip >= begun && registers.rip < label!("elsewhen_gate_call") && registers.rax as u32 == 0;
+        let returns = registers.rip >= label!("elsewhen_gate_return") && registers.rip < label!("elsewhen_gate_back");
+        return (!has_answered && !returns).then_some((registers.rbp, registers.rip > made));
+    }
+    let place = |address: u64| match address {
+        _ if address == begun => Some(false),
+        _ if address == finished => Some(true),
+        _ => None,
+    };
+    // A function of the dispatcher that has not yet made its own record, or no longer has one, or that ends with it.
+    for at in [registers.rsp, registers.rsp.wrapping_add(8)] {
         // SAFETY: the interrupted thread's stack pointer, and what lies above it, is readable.
-        if inside(unsafe { *(place as *const u64) }) {
-            return Some(registers.rbp);
+        if registers.rbp != registers.rsp
+            && let Some(is_made) = place(unsafe { *(at as *const u64) })
+        {
+            return Some((registers.rbp, is_made));
         }
     }
     let mut record = registers.rbp;
@@ -695,10 +750,10 @@ unsafe fn find(registers: &Registers) -> Option<u64> {
         let return_address = unsafe { *((record + 8) as *const u64) };
         // SAFETY: as above.
         let next = unsafe { *(record as *const u64) };
-        if inside(return_address) {
-            return Some(next);
+        if let Some(is_made) = place(return_address) {
+            return Some((next, is_made));
         }
-        if !in_image(return_address) {
+        if !is_ours(return_address) {
             return None;
         }
         record = next;
@@ -727,6 +782,7 @@ impl Frame {
         self.return_address = opaque(registers.rip);
         self.stack = opaque(registers.rsp);
         self.by_handler = 1;
+        self.leaving = 0;
     }
 
     /// Whether the handler translates, and not the gate.
