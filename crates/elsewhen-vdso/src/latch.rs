@@ -75,11 +75,17 @@ impl Latch {
 
     /// Publishes new data. `store` is called once for each copy and writes all of it with relaxed stores;
     /// `repair` copies the complete copy (first argument) over the other (second), and is called only where a
-    /// writer died half-way.
+    /// writer died half-way. `still` is asked right before the one store that sends readers to the new data: where it says
+    /// no, they stay with the old, and `store` is called for the unused copy only. Returns what it said.
     ///
     /// Writers must exclude each other.
-    pub fn publish(&self, repair: impl FnOnce(usize, usize), store: impl FnMut(usize)) {
-        self.publish_with::<Strong>(repair, store);
+    pub fn publish(
+        &self,
+        repair: impl FnOnce(usize, usize),
+        store: impl FnMut(usize),
+        still: impl FnOnce() -> bool,
+    ) -> bool {
+        self.publish_with::<Strong>(repair, store, still)
     }
 
     #[inline(always)]
@@ -95,7 +101,12 @@ impl Latch {
         self.0.load(Ordering::Relaxed) == ticket.0
     }
 
-    pub(crate) fn publish_with<O: Orderings>(&self, repair: impl FnOnce(usize, usize), mut store: impl FnMut(usize)) {
+    pub(crate) fn publish_with<O: Orderings>(
+        &self,
+        repair: impl FnOnce(usize, usize),
+        mut store: impl FnMut(usize),
+        still: impl FnOnce() -> bool,
+    ) -> bool {
         let mut count = self.0.load(Ordering::Acquire);
         if count & 1 == 1 {
             // A writer died after sending readers to copy 1, so only copy 1 is known to be whole.
@@ -105,10 +116,14 @@ impl Latch {
         }
         O::before_reuse();
         store(1);
+        if !still() {
+            return false;
+        }
         count = self.advance::<O>(count);
         O::before_reuse();
         store(0);
         self.advance::<O>(count);
+        true
     }
 
     fn advance<O: Orderings>(&self, count: u32) -> u32 {
@@ -166,8 +181,14 @@ mod tests {
                 got[0]
             };
             assert_eq!(read(), if died_before >= 2 { 8 } else { 7 });
-            latch.publish(|from, to| put(to, copies[from][0].load(Ordering::Relaxed)), |copy| put(copy, 9));
+            let repair = |from: usize, to| put(to, copies[from][0].load(Ordering::Relaxed));
+            latch.publish(repair, |copy| put(copy, 9), || true);
             assert_eq!(read(), 9);
+            let ticket = latch.begin();
+            assert!(!latch.publish(|_, _| panic!("nothing to repair"), |copy| put(copy, 10), || false));
+            assert!(read() == 9 && latch.holds(ticket), "what was given up reaches nobody");
+            latch.publish(|_, _| panic!("nothing to repair"), |copy| put(copy, 11), || true);
+            assert_eq!(read(), 11);
             assert_eq!(latch.begin().copy(), 0, "at rest readers use copy 0");
         }
     }
@@ -175,7 +196,7 @@ mod tests {
     #[test]
     fn the_counter_wraps() {
         let latch = Latch(AtomicU32::new(u32::MAX - 1));
-        latch.publish(|_, _| panic!("nothing to repair"), |_| ());
+        latch.publish(|_, _| panic!("nothing to repair"), |_| (), || true);
         assert_eq!(latch.begin(), Ticket(0));
     }
 }
@@ -205,7 +226,11 @@ mod model {
         }
 
         fn publish<O: Orderings>(&self, value: u32) {
-            self.latch.publish_with::<O>(|_, _| unreachable!("nobody dies here"), |copy| self.put(copy, value));
+            self.latch.publish_with::<O>(
+                |_, _| unreachable!("nobody dies here"),
+                |copy| self.put(copy, value),
+                || true,
+            );
         }
 
         /// One attempt of a reader: what it would return, if it returns.

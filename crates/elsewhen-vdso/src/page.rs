@@ -256,6 +256,12 @@ impl TimensPage {
 
     /// Publishes new maps for every timeline at once. Writers must exclude each other.
     pub fn publish(&self, maps: &[Map; TIMELINES]) {
+        self.publish_if(maps, || true);
+    }
+
+    /// As [`publish`](Self::publish), if `still` says so when all is written and one store is left that makes it the
+    /// readers'; otherwise they keep what they have. Returns what it said.
+    pub fn publish_if(&self, maps: &[Map; TIMELINES], still: impl FnOnce() -> bool) -> bool {
         let monotonic = Timeline::Monotonic as usize;
         let (old, new) = (self.maps()[monotonic].to_pivot(), maps[monotonic].to_pivot());
         let copy = self.begin().copy();
@@ -274,7 +280,8 @@ impl TimensPage {
                     self.store(copy, place, *map);
                 }
             },
-        );
+            still,
+        )
     }
 
     fn map(&self, copy: usize, place: usize) -> Map {
@@ -469,6 +476,9 @@ mod tests {
                 let after = Affine { host_ns, member_ns, mult: if plain { RATE_ONE } else { 3 * RATE_ONE / 7 } };
                 Map::from_pivot(Pivot { at_host_ns: if plain { i64::MIN } else { at_host_ns }, before: Affine::IDENTITY, after })
             });
+            let before = page.maps();
+            prop_assert!(!page.publish_if(&maps, || false));
+            prop_assert_eq!(page.maps(), before);
             page.publish(&maps);
             prop_assert_eq!(page.maps(), maps);
             for map in maps {

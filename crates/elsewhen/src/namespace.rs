@@ -386,26 +386,30 @@ impl Inner {
             }
             other => other,
         };
+        let counter = self.page.page().begin().counter();
         let mut lead_ns = LEAD_NS;
-        let planned = loop {
+        let (planned, last) = loop {
             let planned = plan::plan(&current, &clock::sample(), Start::Running { lead_ns }, spec)?;
+            let smooth = duration_ns.map(|duration_ns| plan::smooth(&planned, &current, duration_ns)).transpose()?;
+            let (first, last) = match smooth {
+                Some(both) => both,
+                None => (planned, plan::settled(&planned, &current)),
+            };
             // Published late, a change would have readers on both sides of its instant: plan again, further ahead.
-            if changes(&planned, &current).all(is_ahead) {
-                break planned;
+            let ahead_ns = lead_ns / 2;
+            if self
+                .page
+                .page()
+                .publish_if(&first, || changes(&planned, &current).all(|change| is_ahead(change, ahead_ns)))
+            {
+                break (planned, last);
             }
             lead_ns = lead_ns.saturating_mul(2);
         };
-        let counter = self.page.page().begin().counter();
-        let smooth = duration_ns.map(|duration_ns| plan::smooth(&planned, &current, duration_ns)).transpose()?;
-        let (first, last) = match &smooth {
-            Some((slewing, settled)) => (slewing, *settled),
-            None => (&planned, plan::settled(&planned, &current)),
-        };
-        self.page.page().publish(first);
         while changes(&planned, &current).any(is_ahead_for_someone) {
             std::thread::sleep(std::time::Duration::from_nanos(LEAD_NS.unsigned_abs() / 4));
         }
-        let last = if smooth.is_some() { plan::ended(&last, &clock::sample(), LEAD_NS) } else { last };
+        let last = if duration_ns.is_some() { plan::ended(&last, &clock::sample(), LEAD_NS) } else { last };
         self.page.page().publish(&last);
         self.wake(&current, counter);
         Ok(())
@@ -524,7 +528,7 @@ fn is_ahead_for_someone((timeline, at): (Timeline, HostNs)) -> bool {
     clock::now(coarse) < at
 }
 
-/// Whether a change takes effect later than now.
-fn is_ahead((timeline, at): (Timeline, HostNs)) -> bool {
-    clock::now(timeline.clock()) < at
+/// Whether a change takes effect later than some time from now.
+fn is_ahead((timeline, at): (Timeline, HostNs), ns: i64) -> bool {
+    clock::now(timeline.clock()).0.saturating_add(ns) < at.0
 }
