@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) qemu: PathBuf,
     pub(crate) platform: Platform,
     pub(crate) kernel: PathBuf,
+    /// Arguments for the kernel besides those of every machine.
+    pub(crate) append: String,
     pub(crate) memory: u32,
     pub(crate) cpus: u32,
 }
@@ -78,7 +80,8 @@ impl Machine {
         command.args(["-accel", "tcg,thread=multi"]).args(self.platform.machine);
         command.arg("-smp").arg(self.cpus.to_string()).arg("-m").arg(self.memory.to_string());
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()));
-        command.arg("-append").arg(format!("{KERNEL_ARGUMENTS} {}", self.platform.kernel_arguments)).arg("-no-reboot");
+        let arguments = format!("{KERNEL_ARGUMENTS} {} {}", self.platform.kernel_arguments, self.append);
+        command.arg("-append").arg(arguments).arg("-no-reboot");
         command.args(["-nodefaults", "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         command.args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]);
         command.stdout(Stdio::piped());

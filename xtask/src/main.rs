@@ -63,6 +63,10 @@ struct Vm {
     #[arg(long, value_name = "N", default_value_t = 2)]
     cpus: u32,
 
+    /// Further arguments for the kernel: clocksource=acpi_pm
+    #[arg(long, value_name = "ARGUMENTS", default_value = "")]
+    append: String,
+
     /// A command line for the shell, in place of the tests
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["tests", "options"])]
     command: Option<String>,

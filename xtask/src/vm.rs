@@ -67,7 +67,8 @@ pub(crate) fn run(vm: &Vm) -> Result<u8, String> {
         "xtask: Linux {} on {} with {} processors and {} MiB",
         kernel.release, platform.debian, vm.cpus, vm.memory
     );
-    let machine = Machine { qemu, platform, kernel: kernel.image, memory: vm.memory, cpus: vm.cpus };
+    let append = vm.append.clone();
+    let machine = Machine { qemu, platform, kernel: kernel.image, append, memory: vm.memory, cpus: vm.cpus };
     machine.run(&files.finish(), vm.timeout)
 }
 
