@@ -3,6 +3,8 @@
 use crate::inside;
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC};
+use std::fs;
+use std::sync::LazyLock;
 
 /// Reads one of the host's clocks, also in a process that is itself a member. Mirrors `clock_gettime(2)`.
 pub fn now(clock: ClockId) -> HostNs {
@@ -35,3 +37,11 @@ pub fn now_by_call(clock: ClockId) -> HostNs {
 pub fn sample() -> [HostNs; TIMELINES] {
     Timeline::ALL.map(|timeline| now(timeline.clock()))
 }
+
+/// Whether the host's vDSO makes system calls to read clocks, as it does where it cannot read the clock source itself; also
+/// where nobody says which that is. `VDSO_CLOCKMODES` of the kernel's architectures.
+pub(crate) static VDSO_MAKES_CALLS: LazyLock<bool> = LazyLock::new(|| {
+    const READ_BY_VDSOS: [&str; 4] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"];
+    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    source.map_or(true, |source| !READ_BY_VDSOS.contains(&source.trim()))
+});

@@ -48,9 +48,9 @@ pub(crate) const EXIT_STATUS: u32 = 125;
 
 /// As the image reads it.
 pub(crate) fn boot_bytes(boot: Boot) -> [u8; size_of::<Boot>()] {
-    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi } = boot;
+    let Boot { vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi, vdso_calls } = boot;
     let mut bytes = [0; size_of::<Boot>()];
-    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi];
+    let words = [vdso_start, vdso_end, host_clock, fsgsbase, reach, belongs, filtered, abi, vdso_calls];
     for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }

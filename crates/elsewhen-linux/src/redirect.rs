@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::attach_stub;
+use crate::clock;
 use crate::entries::{CLOCK_GETTIME, ENTRIES, displaced, jump, thunk, trampoline};
 use crate::error::{Error, Result, Step};
 use crate::page::{IMAGE_ADDRESS, Mapping};
@@ -53,6 +54,7 @@ impl Terms {
             belongs: self.belongs,
             filtered: self.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
             abi,
+            vdso_calls: u64::from(*clock::VDSO_MAKES_CALLS),
         }
     }
 }

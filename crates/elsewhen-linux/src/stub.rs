@@ -170,7 +170,7 @@ global_asm!(
     "35: .quad 0",
     "36: .quad 0",
     "37: .quad 0, 0",
-    "38: .quad 0, 0, 0, 0, 0, 0, 0, 0",
+    "38: .zero {boot}",
     "elsewhen_stub_end:",
     // Where a 32-bit program goes on, offset and segment.
     "39: .long 0, {user_cs_32}",
@@ -194,6 +194,7 @@ global_asm!(
     "38:",
     "elsewhen_stub_end_32:",
     ".popsection",
+    boot = const size_of::<Boot>(),
     user_cs_32 = const USER_CS_32,
     set_thread_area = const crate::seccomp::I386_SET_THREAD_AREA,
     pass_32 = const crate::seccomp::STUB_PASS_32,
@@ -345,8 +346,17 @@ pub(crate) mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot =
-            Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0, abi: 0 };
+        let boot = Boot {
+            vdso_start: 0,
+            vdso_end: 0,
+            host_clock: 0,
+            fsgsbase: 0,
+            reach: 0,
+            belongs: 0,
+            filtered: 0,
+            abi: 0,
+            vdso_calls: 0,
+        };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot, caught: None };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
         assert_eq!(parameters.to_bytes_32(RemoteAddr(0)).len() as u64, code().len() as u64 + 4 - at_parameters());

@@ -127,9 +127,10 @@ global_asm!(
     "33: .quad 0",
     "34: .quad 0",
     "35: .quad 0",
-    "38: .quad 0, 0, 0, 0, 0, 0, 0, 0",
+    "38: .zero {boot}",
     "elsewhen_stub_end:",
     ".popsection",
+    boot = const size_of::<Boot>(),
     ask = const ASK.0,
     ask_argument = const ASK.1,
     request = const WORD_REQUEST,
@@ -209,8 +210,17 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot =
-            Boot { vdso_start: 0, vdso_end: 0, host_clock: 0, fsgsbase: 0, reach: 0, belongs: 0, filtered: 0, abi: 0 };
+        let boot = Boot {
+            vdso_start: 0,
+            vdso_end: 0,
+            host_clock: 0,
+            fsgsbase: 0,
+            reach: 0,
+            belongs: 0,
+            filtered: 0,
+            abi: 0,
+            vdso_calls: 0,
+        };
         let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }

@@ -95,6 +95,9 @@ pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
     let state = state();
     let from_host_vdso = frame.return_address > state.vdso_start.load(Ordering::Relaxed)
         && frame.return_address < state.vdso_end.load(Ordering::Relaxed);
+    if from_host_vdso && frame.number == numbers::CLOCK_GETTIME as u64 && is_read_by_vdsos(frame.args.get(0)) {
+        state.vdso_calls.store(1, Ordering::Relaxed);
+    }
     // Calls of the C library come here unfiltered.
     let (number, reach) = (frame.answer as u32, Reach::from_bits(state.reach.load(Ordering::Relaxed)));
     let Some(action) = action(number) else { return as_it_is(frame) };
@@ -116,6 +119,12 @@ pub(crate) fn begin_filled(frame: &mut Frame) -> Next {
             Next::Return
         }
     }
+}
+
+/// Whether a vDSO reads this clock, if it can read the clock source.
+fn is_read_by_vdsos(clock: u64) -> bool {
+    use ClockId::{Boottime, Monotonic, Realtime, Tai};
+    [Realtime, Monotonic, Boottime, Tai].iter().any(|known| *known as u64 == clock)
 }
 
 /// Makes the caller's own call, whose result is nobody's business.
@@ -149,6 +158,16 @@ pub(crate) fn is_wait(number: u32) -> bool {
             | IoPgetevents
             | RtSigtimedwait
             | RtSigsuspend
+    )
+}
+
+/// Whether a call of this number can have a mask for the time of its wait, or waits for signals.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn lets_signals_in(number: u32) -> bool {
+    use Action::*;
+    matches!(
+        action(number),
+        Some(Ppoll | Pselect6 | EpollPwait | EpollPwait2 | IoPgetevents | RtSigtimedwait | RtSigsuspend)
     )
 }
 
@@ -319,6 +338,15 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
     Next::Return
 }
 
+/// Looks at the result of a wait that is not to be made once more.
+pub(crate) fn finish_for_good(frame: &mut Frame, result: i64) {
+    frame.result = result;
+    if finish(frame) == Next::Call {
+        frame.result = EINTR;
+        finish(frame);
+    }
+}
+
 /// Whether a wait's result says that its time is over.
 const fn time_is_over(action: Action, result: i64) -> bool {
     use Action::*;
@@ -334,6 +362,12 @@ const fn time_is_over(action: Action, result: i64) -> bool {
 /// Translates a wait once more and makes it again.
 fn again(frame: &mut Frame) -> Next {
     frame.aim();
+    if frame.wait.kind == Kind::Untimed {
+        return Next::Call;
+    }
+    // What remains of a sleep that has not begun.
+    frame.scratch[2] = frame.scratch[0];
+    frame.scratch[3] = frame.scratch[1];
     if frame.wait.form == Form::Millis {
         let argument = if frame.number == SYS_POLL { 2 } else { 3 };
         frame.call[argument + 1] = frame.scratch[0];

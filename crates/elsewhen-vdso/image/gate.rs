@@ -100,6 +100,8 @@ impl Arguments {
     }
 }
 
+/// The most bytes of stack that a function of the image takes; the smallest frame of a signal has some two hundred more.
+const FRAME_MOST: u64 = 768;
 /// From the frame to its end at the caller's frame record, in bytes.
 const RECORD: usize = offset_of!(Frame, rbp);
 /// Numbers from here on are not of the surface.
@@ -663,17 +665,17 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     if !dispatch::is_wait(native_of(frame.wait.original)) {
         return;
     }
-    if is_made {
+    // With a mask, a pending SIGSYS has been let in, perhaps: not to be done twice.
+    let is_begun = !in_gate(registers.rip) && dispatch::lets_signals_in(native_of(frame.wait.original));
+    if is_made || is_begun {
         frame.leaving = 1;
         return;
     }
     let (mut rip, mut rax) = (frame.return_address - 2, frame.original());
     if registers.rip == label!("elsewhen_gate_made") {
-        frame.result = registers.rax as i64;
-        if dispatch::finish(frame) == Next::Return {
-            rip = frame.return_address;
-            rax = frame.answer;
-        }
+        dispatch::finish_for_good(frame, registers.rax as i64);
+        rip = frame.return_address;
+        rax = frame.answer;
     }
     frame.restore(registers, record, rip);
     registers.rax = rax;
@@ -720,45 +722,53 @@ unsafe fn find(registers: &Registers) -> Option<(u64, bool)> {
     if !is_ours(registers.rip) {
         return None;
     }
-    if registers.rip >= entry() && registers.rip < label!("elsewhen_gate_end") {
+    if in_gate(registers.rip) {
         let has_answered = registers.rip >= begun && registers.rip < label!("elsewhen_gate_call") && registers.rax as u32 == 0;
         let returns = registers.rip >= label!("elsewhen_gate_return") && registers.rip < label!("elsewhen_gate_back");
         return (!has_answered && !returns).then_some((registers.rbp, registers.rip > made));
     }
-    let place = |address: u64| match address {
-        _ if address == begun => Some(false),
-        _ if address == finished => Some(true),
-        _ => None,
+    // The call of a function of the dispatcher has left its return address right below the frame, whose record is in rbp.
+    let called = |at: u64, record: u64| {
+        if at != (record.wrapping_sub(RECORD as u64) & !15).wrapping_sub(8) {
+            return None;
+        }
+        // SAFETY: the caller has looked at whether that is the interrupted thread's stack.
+        match unsafe { *(at as *const u64) } {
+            address if address == begun => Some((record, false)),
+            address if address == finished => Some((record, true)),
+            _ => None,
+        }
     };
-    // A function of the dispatcher that has not yet made its own record, or no longer has one, or that ends with it.
+    // One that has not yet made its own record, or no longer has one.
     for at in [registers.rsp, registers.rsp.wrapping_add(8)] {
-        // SAFETY: the interrupted thread's stack pointer, and what lies above it, is readable.
-        if registers.rbp != registers.rsp
-            && let Some(is_made) = place(unsafe { *(at as *const u64) })
-        {
-            return Some((registers.rbp, is_made));
+        if let Some(found) = called(at, registers.rbp) {
+            return Some(found);
         }
     }
-    let mut record = registers.rbp;
+    let (mut below, mut record) = (registers.rsp, registers.rbp);
     for _ in 0..16 {
-        // What the image's own functions keep there lies a little above the stack pointer; a caller's rbp may be
-        // anything.
-        if record.wrapping_sub(registers.rsp) > 4096 || record % 8 != 0 {
+        // No function of the image has a larger frame, and no frame of a signal is as small: what that interrupted is another
+        // matter. A caller's rbp may be anything.
+        if record.wrapping_sub(below) > FRAME_MOST || record % 8 != 0 {
             return None;
         }
         // SAFETY: functions of the image keep frame records in rbp, linked up to the gate or to a caller outside.
-        let return_address = unsafe { *((record + 8) as *const u64) };
-        // SAFETY: as above.
         let next = unsafe { *(record as *const u64) };
-        if let Some(is_made) = place(return_address) {
-            return Some((next, is_made));
+        if let Some(found) = called(record + 8, next) {
+            return Some(found);
         }
-        if !is_ours(return_address) {
+        // SAFETY: as above.
+        if !is_ours(unsafe { *((record + 8) as *const u64) }) {
             return None;
         }
-        record = next;
+        (below, record) = (record, next);
     }
     None
+}
+
+/// Whether an address is in the gate itself.
+fn in_gate(address: u64) -> bool {
+    (entry()..label!("elsewhen_gate_end")).contains(&address)
 }
 
 impl Frame {

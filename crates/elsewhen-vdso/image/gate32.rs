@@ -51,6 +51,8 @@ pub(crate) struct Wait32 {
     pair_32: [u32; 2],
 }
 
+const EINTR: i64 = -4;
+
 global_asm!(
     ".pushsection .text.elsewhen_gate32, \"ax\", @progbits",
     ".balign 64",
@@ -176,7 +178,6 @@ pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
 
 /// Translates a caught call of 32-bit code.
 pub(crate) fn catch(registers: &mut Registers, blocked: &mut u64, number: u32, detour: Detour) {
-    const EINTR: i64 = -4;
     const ENOSYS: i64 = -38;
     match number {
         _ if ![WAIT_IS_OVER, CANCELS, HANDLED].contains(&number) => {}
@@ -276,7 +277,8 @@ fn cancel(registers: &Registers) -> u64 {
             // SAFETY: as above.
             let eax = unsafe { word(EAX).read_unaligned() };
             let made = if eip == places().1 { eax as i32 } else { wait.result };
-            if let Some(over) = calls32::finish(wait, i64::from(made)) {
+            // One that would be made once more is over: the thread may go on, where it was not to be canceled.
+            if let Some(over) = calls32::finish(wait, i64::from(made)).or_else(|| calls32::finish(wait, EINTR)) {
                 (to, result) = (wait.eip, over as u32);
             }
         }

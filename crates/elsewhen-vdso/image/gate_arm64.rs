@@ -381,12 +381,10 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     // SAFETY: in the gate the frame is at the stack pointer.
     let frame = unsafe { &mut *(registers.sp as *mut Frame) };
     if is_made {
-        frame.result = registers.x[0] as i64;
-        if dispatch::finish(frame) == Next::Return {
-            frame.restore(registers, frame.return_address);
-            registers.x[0] = frame.answer;
-            return;
-        }
+        dispatch::finish_for_good(frame, registers.x[0] as i64);
+        frame.restore(registers, frame.return_address);
+        registers.x[0] = frame.answer;
+        return;
     }
     frame.restore(registers, frame.return_address - 4);
 }

@@ -123,8 +123,11 @@ pub(crate) fn now(clock: i32) -> i64 {
         other => other,
     };
     let mut time = MaybeUninit::<Timespec>::uninit();
-    let host = state().host_clock.load(Ordering::Relaxed);
-    let result = if host == 0 {
+    let state = state();
+    let host = state.host_clock.load(Ordering::Relaxed);
+    // A vDSO that cannot read the host's clock source makes a system call, which the filter catches; but this may be called by
+    // a handler that holds off the signal for that.
+    let result = if host == 0 || state.vdso_calls.load(Ordering::Relaxed) != 0 {
         // SAFETY: the kernel writes one timespec, into ours.
         unsafe { sys_clock_gettime(clock, time.as_mut_ptr()) }
     } else {

@@ -101,6 +101,7 @@ pub(crate) fn boot(boot: &Boot) -> i64 {
     state.belongs.store(boot.belongs, Ordering::Relaxed);
     state.filtered.store(boot.filtered, Ordering::Relaxed);
     state.abi.store(boot.abi, Ordering::Relaxed);
+    state.vdso_calls.store(boot.vdso_calls, Ordering::Relaxed);
     after_fork();
     let mut old = blank();
     let result = set_action(SIGSYS, Some(&own_action()), &raw mut old as u64);

@@ -170,6 +170,8 @@ pub struct State {
     pub filtered: AtomicU64,
     /// `ABI_*`: what kind of program the process runs.
     pub abi: AtomicU64,
+    /// Whether the host's vDSO makes system calls to read clocks, which a handler of `SIGSYS` must not cause.
+    pub vdso_calls: AtomicU64,
     /// What the program wants done on `SIGSYS`.
     pub sigsys: SharedAction,
     /// The program's handlers for the two signals with which libcs cancel threads, 32 and 33.
@@ -424,11 +426,13 @@ pub struct Boot {
     pub filtered: u64,
     /// As [`State::abi`].
     pub abi: u64,
+    /// As [`State::vdso_calls`].
+    pub vdso_calls: u64,
 }
 
 // The host side finds fields by their offsets.
 const _: () = {
     assert!(size_of::<Wiped>() == WIPED_SIZE && offset_of!(State, vdso_start) == WIPED_SIZE);
     assert!(size_of::<State>() == STATE_SIZE);
-    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 64);
+    assert!(size_of::<SigAction>() == 32 && size_of::<Boot>() == 72);
 };
