@@ -11,8 +11,10 @@ use elsewhen_vdso::state::{State, frame};
 use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
 #[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::native;
-use std::fs;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
+use std::time::Duration;
+use std::{fs, mem, thread};
 
 /// The processes that are members of a page.
 #[derive(Debug)]
@@ -47,9 +49,49 @@ impl Members {
         }
     }
 
-    /// Interrupts every thread that waits by a state of the page with another counter than `current`. Returns how many do.
-    pub fn wake(&self, current: u32) -> usize {
-        self.0.iter().map(|pid| wake_threads(*pid, current)).sum()
+    /// Has every thread translate its wait again that waits by a state of the page with another counter than `current`, or is
+    /// on its way there.
+    pub fn wake(&self, current: u32) {
+        // Threads that are ready to run and have not run since the first look, by how long they had run then.
+        let mut starved = HashMap::new();
+        let mut is_first = true;
+        // One that runs shows only when it has got into its wait.
+        for pause_ms in [0, 2, 8, 20, 40, 80] {
+            thread::sleep(Duration::from_millis(pause_ms));
+            let before = mem::take(&mut starved);
+            let mut woken = false;
+            for (pid, tid) in self.threads() {
+                match Doing::of(tid, current) {
+                    Doing::Waits => woken |= signal(pid, tid, WAKE_MARK),
+                    Doing::Stands if is_first || before.contains_key(&(pid, tid)) => {
+                        woken |= signal(pid, tid, WAKE_MARK)
+                    }
+                    Doing::Runs => {
+                        let ran = ran_ns(tid);
+                        if is_first || before.get(&(pid, tid)) == Some(&ran) {
+                            starved.insert((pid, tid), ran);
+                        }
+                    }
+                    Doing::Stands | Doing::Else => {}
+                }
+            }
+            if !is_first && !woken && starved.is_empty() {
+                return;
+            }
+            is_first = false;
+        }
+        // What interrupts them here is noticed by the image before they wait. Others it could interrupt in other calls.
+        for (pid, tid) in starved.into_keys() {
+            signal(pid, tid, WAKE_MARK);
+        }
+    }
+
+    /// Their threads.
+    fn threads(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.0.iter().flat_map(|pid| {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+            threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).map(|tid| (*pid, tid))
+        })
     }
 }
 
@@ -83,24 +125,51 @@ pub fn page_of(pid: u32) -> Option<Place> {
     None
 }
 
-fn wake_threads(pid: u32, current: u32) -> usize {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    let ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|tid| waits_by_another_state(pid, *tid, current) && signal(pid, *tid, WAKE_MARK)).count()
+/// What a thread does.
+enum Doing {
+    /// It is in the gate's own call, with a wait that was translated by another state of the page.
+    Waits,
+    /// It has been stopped in the image, not in a call.
+    Stands,
+    /// It runs, or is ready to.
+    Runs,
+    /// Anything else.
+    Else,
 }
 
-/// Whether a thread is in the gate's own call, with a wait that was translated by another state of the page.
-fn waits_by_another_state(pid: u32, tid: u32, current: u32) -> bool {
-    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")) else { return false };
-    // The number, six arguments, the stack pointer and the instruction pointer, or "running".
-    let mut words = text.split_ascii_whitespace();
-    let Some(number) = words.next().and_then(|number| number.parse::<u64>().ok()) else { return false };
-    let hexadecimal = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
-    let rest: Vec<u64> = words.filter_map(hexadecimal).collect();
-    let [.., stack, at] = rest[..] else { return false };
-    if !(IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(&at) {
-        return false;
+impl Doing {
+    fn of(tid: u32, current: u32) -> Self {
+        // The number, six arguments, the stack pointer and the instruction pointer; -1 and the two; or "running".
+        let Ok(text) = fs::read_to_string(format!("/proc/{tid}/syscall")) else { return Self::Else };
+        let mut words = text.split_ascii_whitespace();
+        let number = match words.next() {
+            Some("running") => return Self::Runs,
+            Some(number) => number.parse::<i64>().ok(),
+            None => None,
+        };
+        let hexadecimal = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+        let rest: Vec<u64> = words.filter_map(hexadecimal).collect();
+        let (Some(number), [.., stack, at]) = (number, &rest[..]) else { return Self::Else };
+        if !(IMAGE_ADDRESS..IMAGE_ADDRESS + image_len()).contains(at) {
+            return Self::Else;
+        }
+        match u64::try_from(number) {
+            Err(_) => Self::Stands,
+            Ok(number) if waits_by_another_state(tid, number, rest[0], *stack, current) => Self::Waits,
+            Ok(_) => Self::Else,
+        }
     }
+}
+
+/// How long a thread has run: the first number of `/proc/TID/schedstat`; 0 where that is not to be had.
+fn ran_ns(tid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|ran| ran.parse().ok()).unwrap_or(0)
+}
+
+/// Whether a thread that has made a call from the image, with that number and first argument, waits by another state of the
+/// page.
+fn waits_by_another_state(tid: u32, number: u64, argument: u64, stack: u64, current: u32) -> bool {
     let Ok(memory) = RemoteMemory::open(Tid(tid)) else { return false };
     // The gate aligns its stack pointer to 16, so the frame is there or eight bytes above.
     [0, 8].into_iter().any(|pad| {
@@ -112,7 +181,7 @@ fn waits_by_another_state(pid: u32, tid: u32, current: u32) -> bool {
         let counter = bytes[frame::TICKET..].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         // A call that a stop has interrupted shows as the one that restarts it.
         let same_call = number == libc::SYS_restart_syscall as u64
-            || (word(frame::CALL) == number && word(frame::CALL + 8) == rest[0])
+            || (word(frame::CALL) == number && word(frame::CALL + 8) == argument)
             || is_made_as(word(frame::CALL), number);
         same_call && bytes[frame::KIND] != 0 && counter != current
     })
@@ -137,7 +206,7 @@ fn is_made_as(call: u64, number: u64) -> bool {
 /// Queues the signal. False where the thread is gone or may not be signalled.
 fn signal(pid: u32, tid: u32, mark: u64) -> bool {
     // SAFETY: all zeros is a valid value of this plain struct.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     info.si_signo = libc::SIGSYS;
     info.si_code = libc::SI_QUEUE;
     // SAFETY: the value lies within the struct, 24 bytes from its start on 64-bit machines (`sigaction(2)`).

@@ -360,7 +360,7 @@ const fn time_is_over(action: Action, result: i64) -> bool {
 }
 
 /// Translates a wait once more and makes it again.
-fn again(frame: &mut Frame) -> Next {
+pub(crate) fn again(frame: &mut Frame) -> Next {
     frame.aim();
     if frame.wait.kind == Kind::Untimed {
         return Next::Call;

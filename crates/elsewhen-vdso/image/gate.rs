@@ -42,8 +42,8 @@ pub(crate) struct Frame {
     pub(crate) mask: Mask,
     /// Whether the handler translates, and not the gate.
     by_handler: u16,
-    /// Whether a cancelling signal has found the thread behind a call, with its result: it is not to wait once more.
-    leaving: u16,
+    /// What a signal that has found the thread on its way to a call wants done in place of that: `LEAVE` and `TRANSLATE`.
+    told: u16,
     /// Of a wait, in the dispatcher's hands.
     pub(crate) wait: Wait,
     r15: u64,
@@ -102,6 +102,10 @@ impl Arguments {
 
 /// The most bytes of stack that a function of the image takes; the smallest frame of a signal has some two hundred more.
 const FRAME_MOST: u64 = 768;
+/// Told to a frame: a thread that is to be canceled is not to wait once more.
+const LEAVE: u16 = 1;
+/// Told to a frame: its call has been translated by a page that has changed.
+const TRANSLATE: u16 = 2;
 /// From the frame to its end at the caller's frame record, in bytes.
 const RECORD: usize = offset_of!(Frame, rbp);
 /// Numbers from here on are not of the surface.
@@ -265,7 +269,7 @@ global_asm!(
     "mov r10, [rbp - {record} + {call} + 32]",
     "mov r8, [rbp - {record} + {call} + 40]",
     "mov r9, [rbp - {record} + {call} + 48]",
-    "cmp word ptr [rbp - {record} + {leaving}], 0",
+    "cmp word ptr [rbp - {record} + {told}], 0",
     "jne 15f",
     "elsewhen_gate_syscall:",
     "syscall",
@@ -306,6 +310,10 @@ global_asm!(
     "ud2",
     "15:",
     "mov rax, {eintr}",
+    "test word ptr [rbp - {record} + {told}], {leave}",
+    "jnz elsewhen_gate_made",
+    "mov rax, {again}",
+    "and word ptr [rbp - {record} + {told}], {not_translate}",
     "jmp elsewhen_gate_made",
     "elsewhen_gate_end:",
     ".size elsewhen_gate, . - elsewhen_gate",
@@ -391,9 +399,12 @@ global_asm!(
     begin = sym dispatch::begin,
     finish = sym dispatch::finish,
     by_handler = const offset_of!(Frame, by_handler),
-    leaving = const offset_of!(Frame, leaving),
+    told = const offset_of!(Frame, told),
+    leave = const LEAVE,
+    not_translate = const !TRANSLATE,
     original = const offset_of!(Frame, wait) + offset_of!(Wait, original),
     eintr = const EINTR,
+    again = const AGAIN,
     wait_is_over = const WAIT_IS_OVER,
     segments = const offset_of!(Context, registers) + offset_of!(Registers, segments),
     cs_32 = const USER_CS_32,
@@ -620,16 +631,28 @@ pub(crate) fn mask(registers: &Registers) -> Mask {
     }
 }
 
-/// What a signal found of a thread in the gate's own call: makes it translate again.
-pub(crate) fn translate_again(registers: &mut Registers) {
-    let (syscall, made) = match registers.is_32_bit() {
+/// What a signal found of a thread that is in the gate's own call, or on its way there: makes it translate again. Where the
+/// signal has interrupted the call, `unless` can let that end.
+pub(crate) fn translate_again(registers: &mut Registers, unless: impl FnOnce() -> bool) {
+    if registers.is_32_bit() && gate32::is_early(registers) {
+        return gate32::translate_early(registers);
+    }
+    let (from, syscall, made) = match registers.is_32_bit() {
         true => gate32::places(),
-        false => (label!("elsewhen_gate_syscall"), label!("elsewhen_gate_made")),
+        false => (label!("elsewhen_gate_call"), label!("elsewhen_gate_syscall"), label!("elsewhen_gate_made")),
     };
-    let interrupted = registers.rip == made && registers.rax as i32 == EINTR as i32;
-    if interrupted || registers.rip == syscall {
+    let is_interrupted = registers.rip == made && registers.rax as i32 == EINTR as i32;
+    if (from..=syscall).contains(&registers.rip) || (is_interrupted && !unless()) {
         registers.rip = made;
         registers.rax = AGAIN as u64;
+    } else if registers.rip != made
+        && !registers.is_32_bit()
+        // SAFETY: these are the registers of this thread, interrupted.
+        && let Some((record, _)) = unsafe { find(registers) }
+    {
+        let frame = (record - RECORD as u64) as *mut Frame;
+        // SAFETY: the record found belongs to a gate that this thread is in, and so lies in its stack.
+        unsafe { (*frame).told |= TRANSLATE };
     }
 }
 
@@ -638,7 +661,7 @@ pub(crate) fn translate_again_unless_waited(registers: &mut Registers) {
     if let Some(frame) = waiting(registers)
         && !matches!(action(frame.number as u32), Some(Action::RtSigtimedwait))
     {
-        translate_again(registers);
+        translate_again(registers, || false);
     }
 }
 
@@ -668,7 +691,7 @@ pub(crate) unsafe fn leave(registers: &mut Registers) {
     // With a mask, a pending SIGSYS has been let in, perhaps: not to be done twice.
     let is_begun = !in_gate(registers.rip) && dispatch::lets_signals_in(native_of(frame.wait.original));
     if is_made || is_begun {
-        frame.leaving = 1;
+        frame.told |= LEAVE;
         return;
     }
     let (mut rip, mut rax) = (frame.return_address - 2, frame.original());
@@ -725,7 +748,8 @@ unsafe fn find(registers: &Registers) -> Option<(u64, bool)> {
     if in_gate(registers.rip) {
         let has_answered = registers.rip >= begun && registers.rip < label!("elsewhen_gate_call") && registers.rax as u32 == 0;
         let returns = registers.rip >= label!("elsewhen_gate_return") && registers.rip < label!("elsewhen_gate_back");
-        return (!has_answered && !returns).then_some((registers.rbp, registers.rip > made));
+        let is_filled = registers.rip >= label!("elsewhen_gate_filled");
+        return (is_filled && !has_answered && !returns).then_some((registers.rbp, registers.rip > made));
     }
     // The call of a function of the dispatcher has left its return address right below the frame, whose record is in rbp.
     let called = |at: u64, record: u64| {
@@ -792,7 +816,7 @@ impl Frame {
         self.return_address = opaque(registers.rip);
         self.stack = opaque(registers.rsp);
         self.by_handler = 1;
-        self.leaving = 0;
+        self.told = 0;
     }
 
     /// Whether the handler translates, and not the gate.

@@ -7,6 +7,7 @@
 //! come back to the handler by another, which the filter always catches.
 
 use crate::calls32;
+use crate::dispatch;
 use crate::gate::{Frame, Mask, Registers, label};
 use crate::host::{in_image, opaque, state};
 use crate::handle32;
@@ -136,9 +137,22 @@ pub(crate) unsafe fn int80(call: &[u32; 7]) -> i64 {
     result
 }
 
-/// The gate's own call, and behind it.
-pub(crate) fn places() -> (u64, u64) {
-    (label!("elsewhen_gate_32_syscall"), label!("elsewhen_gate_32_made"))
+/// Where the registers for the gate's own call are loaded, that call, and behind it.
+pub(crate) fn places() -> (u64, u64, u64) {
+    (label!("elsewhen_gate_32_call"), label!("elsewhen_gate_32_syscall"), label!("elsewhen_gate_32_made"))
+}
+
+/// Whether a thread is where the gate moves what the handler has prepared.
+pub(crate) fn is_early(registers: &Registers) -> bool {
+    (label!("elsewhen_gate_32")..label!("elsewhen_gate_32_call")).contains(&registers.rip)
+}
+
+/// Translates the wait of such a thread again, and lets it begin to move it again.
+pub(crate) fn translate_early(registers: &mut Registers) {
+    // SAFETY: the thread is in the gate.
+    let wait = unsafe { at(registers.rsp) };
+    dispatch::again(&mut wait.frame);
+    registers.rip = label!("elsewhen_gate_32");
 }
 
 /// The address of the handler for signals that cancel threads.
@@ -157,7 +171,7 @@ unsafe fn at<'a>(esp: u64) -> &'a mut Wait32 {
 
 /// The frame of a thread that a signal found in the gate's own call, before it or right behind it.
 pub(crate) fn waiting(registers: &Registers) -> Option<&Frame> {
-    let (syscall, made) = places();
+    let (_, syscall, made) = places();
     if registers.rip != syscall && registers.rip != made {
         return None;
     }
@@ -167,7 +181,7 @@ pub(crate) fn waiting(registers: &Registers) -> Option<&Frame> {
 
 /// As [`disown`](crate::gate::disown) of the other gate.
 pub(crate) fn disown(registers: &mut Registers) -> Option<u64> {
-    if registers.rip != places().1 {
+    if registers.rip != places().2 {
         return None;
     }
     // SAFETY: the thread is in the gate.
@@ -273,10 +287,11 @@ fn cancel(registers: &Registers) -> u64 {
         // SAFETY: the thread that was interrupted is in the gate.
         let wait = unsafe { at(esp) };
         let (mut to, mut result) = (wait.eip - 2, wait.own[0]);
-        if eip >= places().1 {
+        let (_, _, behind) = places();
+        if eip >= behind {
             // SAFETY: as above.
             let eax = unsafe { word(EAX).read_unaligned() };
-            let made = if eip == places().1 { eax as i32 } else { wait.result };
+            let made = if eip == behind { eax as i32 } else { wait.result };
             // One that would be made once more is over: the thread may go on, where it was not to be canceled.
             if let Some(over) = calls32::finish(wait, i64::from(made)).or_else(|| calls32::finish(wait, EINTR)) {
                 (to, result) = (wait.eip, over as u32);

@@ -350,10 +350,11 @@ pub(crate) fn mask(registers: &Registers) -> Mask {
     }
 }
 
-/// What a signal found of a thread in the gate's own call: makes it translate again.
-pub(crate) fn translate_again(registers: &mut Registers) {
-    let interrupted = registers.pc == at_made() && registers.x[0] as i64 == EINTR;
-    if interrupted || registers.pc == at_call() {
+/// What a signal found of a thread in the gate's own call: makes it translate again. Where the signal has interrupted that,
+/// `unless` can let it end.
+pub(crate) fn translate_again(registers: &mut Registers, unless: impl FnOnce() -> bool) {
+    let is_interrupted = registers.pc == at_made() && registers.x[0] as i64 == EINTR;
+    if registers.pc == at_call() || (is_interrupted && !unless()) {
         registers.pc = at_made();
         registers.set_result(AGAIN);
     }
@@ -364,7 +365,7 @@ pub(crate) fn translate_again_unless_waited(registers: &mut Registers) {
     if let Some(frame) = waiting(registers)
         && !matches!(action(frame.number as u32), Some(Action::RtSigtimedwait))
     {
-        translate_again(registers);
+        translate_again(registers, || false);
     }
 }
 

@@ -351,9 +351,7 @@ pub(crate) extern "C" fn on_sigsys(_signal: i32, info: &mut Info, context: &mut 
     }
     if (queued && (info.value == WAKE_MARK || info.value == WAKE_TIMERS_MARK)) || bare {
         // A signal for the program that came at the same time ends the wait, as it would alone.
-        if !is_to_be_interrupted(*blocked) {
-            gate::translate_again(registers);
-        }
+        gate::translate_again(registers, || is_to_be_interrupted(*blocked));
         return Forward::NOTHING;
     }
     foreign(
@@ -493,7 +491,7 @@ fn foreign(
     let handler = if forced && blocked { SIG_DFL } else { action.handler };
     match handler {
         SIG_IGN if !forced => {
-            gate::translate_again(registers);
+            gate::translate_again(registers, || false);
             Forward::NOTHING
         }
         SIG_DFL | SIG_IGN => {

@@ -491,13 +491,7 @@ impl Inner {
 /// Makes members that wait, or have timers armed, look at the page again, whose counter is that now.
 pub(crate) fn wake(members: &Members, change: Change<'_>, counter: u32) {
     members.rearm_timers(change);
-    // A thread that was on its way into a wait shows only when it has got there.
-    for pause_ms in [0, 2, 8] {
-        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
-        if members.wake(counter) == 0 && pause_ms > 0 {
-            return;
-        }
-    }
+    members.wake(counter);
 }
 
 impl fmt::Debug for Namespace {

@@ -31,6 +31,7 @@ mod namespaces;
 mod servers;
 mod setting;
 mod signals;
+mod steps;
 mod surface;
 mod terminal;
 mod tools;

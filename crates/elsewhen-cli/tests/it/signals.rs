@@ -196,35 +196,6 @@ fn threads_are_canceled_and_signaled_as_natively() {
 }
 
 #[test]
-fn threads_are_canceled_wherever_they_are_on_the_way_into_a_wait() {
-    const TEST: &str = "threads_are_canceled_wherever_they_are_on_the_way_into_a_wait";
-    for build in [Build::Dynamic, Build::MuslStatic, Build::Bits32] {
-        let path = match guest_as("cancels", build) {
-            Ok(path) => path,
-            Err(reason) => {
-                skip(&format!("{TEST} ({build:?})"), &reason);
-                continue;
-            }
-        };
-        let steps_of = |mut command: Command| {
-            // With all symbols bound, what is executed is the same every time.
-            command.env("LD_BIND_NOW", "1").stdin(Stdio::null());
-            let outcome = start_for(command, LIMIT).finish().success();
-            let steps = outcome.stdout.strip_suffix(" steps, 0 wrong\n").and_then(|steps| steps.parse::<u32>().ok());
-            steps.unwrap_or_else(|| panic!("{build:?}: {outcome:?}"))
-        };
-        let native = steps_of(Command::new(&path));
-        let flags = ["--adjustable", "--settable"];
-        let caught = steps_of(elsewhen(&flags, &path));
-        assert!(caught > native + 50, "{build:?}: {native} instructions natively and {caught} where calls are caught");
-        let mut moved = elsewhen(&flags, &path);
-        moved.arg("moved");
-        let moved = steps_of(moved);
-        assert!(moved > caught, "{build:?}: {caught} instructions, and {moved} where the clock is set");
-    }
-}
-
-#[test]
 fn calls_leave_registers_and_small_stacks_alone() {
     compare("calls_leave_registers_and_small_stacks_alone", "signals", OF_STACKS);
 }

@@ -1,6 +1,7 @@
-/* A thread that is canceled on its way into a wait: in one run after each instruction that it executes. Where it is to be
- * `moved`, which is for inside, its clock is set while it waits, and each instruction follows until it waits again. Prints after which
- * instruction canceling the thread did not end it, and then how many instructions there were. */
+/* What comes to a thread on its way into a wait: in one run after each instruction that it executes. It is `canceled`; or
+ * `moved`, that is, its clock is set while it waits, and it is canceled on its way into the wait again; or `overtaken`: its
+ * clock is set beyond the end of the wait. Setting the clock is for inside. Prints after which instruction that did not end
+ * the thread, and then how many instructions there were. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -39,7 +40,8 @@ enum { STRIDE_MASKED = 16, MOST_WRONG = 5 };
 /* As far as the first wait, a thread with such a clock goes where others go. */
 enum { STRIDE_MOVED = 5 };
 
-static int moves, has_waited, wrong;
+static enum { CANCELED, MOVED, OVERTAKEN } way;
+static int has_waited, wrong;
 
 static void cleans(void *with)
 {
@@ -49,16 +51,16 @@ static void cleans(void *with)
 
 static void *waits(void *with)
 {
-    int clock = moves ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+    int clock = way == CANCELED ? CLOCK_MONOTONIC : CLOCK_REALTIME;
     struct timespec time = { 0, 0 };
-    if (moves)
+    if (way != CANCELED)
         clock_gettime(clock, &time);
     time.tv_sec += WAIT_S;
     pthread_cleanup_push(cleans, NULL);
     shared->thread = (int)syscall(SYS_gettid);
     while (!shared->go)
         continue;
-    clock_nanosleep(clock, moves ? TIMER_ABSTIME : 0, &time, NULL);
+    clock_nanosleep(clock, way == CANCELED ? 0 : TIMER_ABSTIME, &time, NULL);
     pthread_cleanup_pop(0);
     return with;
 }
@@ -72,14 +74,15 @@ static void serve(void)
         if (shared->move == 1) {
             struct timespec time;
             clock_gettime(CLOCK_REALTIME, &time);
-            time.tv_sec += 1;
+            time.tv_sec += way == OVERTAKEN ? 2 * WAIT_S : 1;
             shared->move = 2;
             shared->is_moved = clock_settime(CLOCK_REALTIME, &time) == 0 ? 1 : -1;
         }
         if (shared->cancel)
             break;
     }
-    pthread_cancel(thread);
+    if (way != OVERTAKEN)
+        pthread_cancel(thread);
     shared->is_canceled = 1;
     void *result;
     pthread_join(thread, &result);
@@ -172,8 +175,8 @@ static int is_masked(pid_t thread)
     return (mask & (3ULL << 31)) == 3ULL << 31;
 }
 
-/* Cancels a thread after a number of steps, or where it waits for its end before that. Returns how many it has made. */
-static int cancel_after(int steps, int *masked)
+/* Disturbs a thread after a number of steps, or where it waits for its end before that. Returns how many it has made. */
+static int disturb_after(int steps, int *masked)
 {
     memset(shared, 0, sizeof *shared);
     pid_t process = fork();
@@ -192,7 +195,7 @@ static int cancel_after(int steps, int *masked)
     for (; made < steps; made++) {
         step_over(thread, signal);
         status = stops(process, thread, steps);
-        if (status == -1 && moves && !waited) {
+        if (status == -1 && way == MOVED && !waited) {
             waited = has_waited = 1;
             shared->move = 1;
             wait_for(&shared->is_moved, "the clock is not moved", steps);
@@ -208,6 +211,10 @@ static int cancel_after(int steps, int *masked)
         signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
     }
     *masked = status != -1 && is_masked(thread);
+    if (way == OVERTAKEN) {
+        shared->move = 1;
+        wait_for(&shared->is_moved, "the clock is not moved", steps);
+    }
     shared->cancel = 1;
     wait_for(&shared->is_canceled, "nothing is canceled", steps);
     if (status != -1)
@@ -221,7 +228,7 @@ static int cancel_after(int steps, int *masked)
             break;
         }
     }
-    if (!shared->ended || !shared->was_canceled || !shared->cleaned) {
+    if (!shared->ended || shared->was_canceled != (way != OVERTAKEN) || shared->cleaned != shared->was_canceled) {
         printf("after step %d: ended %d, canceled %d, cleaned %d\n", made, shared->ended, shared->was_canceled,
             shared->cleaned);
         wrong++;
@@ -234,11 +241,12 @@ static int cancel_after(int steps, int *masked)
 
 int main(int count_of_arguments, char **arguments)
 {
-    moves = count_of_arguments > 1 && strcmp(arguments[1], "moved") == 0;
+    const char *asked = count_of_arguments > 1 ? arguments[1] : "canceled";
+    way = strcmp(asked, "moved") == 0 ? MOVED : strcmp(asked, "overtaken") == 0 ? OVERTAKEN : CANCELED;
     setvbuf(stdout, NULL, _IOLBF, 0);
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int steps = 0, made = 0, masked = 0, was_masked = 0, fine = 0;
-    while (wrong < MOST_WRONG && (made = cancel_after(steps, &masked)) == steps) {
+    while (wrong < MOST_WRONG && (made = disturb_after(steps, &masked)) == steps) {
         if (was_masked && !masked && steps > fine) {
             /* The handler has ended somewhere on the way here. */
             fine = steps;
@@ -247,7 +255,7 @@ int main(int count_of_arguments, char **arguments)
             continue;
         }
         was_masked = masked && steps >= fine;
-        steps += was_masked ? STRIDE_MASKED : moves && !has_waited ? STRIDE_MOVED : STRIDE;
+        steps += was_masked ? STRIDE_MASKED : way == MOVED && !has_waited ? STRIDE_MOVED : way == OVERTAKEN ? 1 : STRIDE;
     }
     printf("%d steps, %d wrong\n", made, wrong);
     return 0;
