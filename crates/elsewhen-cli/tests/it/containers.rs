@@ -54,7 +54,7 @@ pub(crate) static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         for folder in ["bin", "dev", "etc", "guests", "proc", "run", "sys", "tmp", "usr"] {
             fs::create_dir_all(to.join(folder)).unwrap();
         }
-        fs::copy("/bin/busybox", to.join("bin/busybox")).unwrap();
+        install(Path::new("/bin/busybox"), &to.join("bin/busybox"), 0o755, "");
         for name in ["sh", "date", "sleep", "cat", "ps", "grep", "id", "true", "echo", "touch", "stat", "seq", "kill"] {
             symlink("busybox", to.join("bin").join(name)).unwrap();
         }

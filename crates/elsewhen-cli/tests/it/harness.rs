@@ -441,18 +441,27 @@ impl Folder {
     /// A copy of a file, with this mode.
     pub(crate) fn copy(&self, from: impl AsRef<Path>, name: &str, mode: u32) -> PathBuf {
         let to = self.at(name);
-        fs::copy(from, &to).unwrap();
-        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        install(from.as_ref(), &to, mode, "");
         to
     }
 
     /// A new file, with this mode.
     pub(crate) fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
         let to = self.at(name);
-        fs::write(&to, text).unwrap();
-        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).unwrap();
+        install(Path::new("/dev/stdin"), &to, mode, text);
         to
     }
+}
+
+/// Copies a file that may be a program, by a process of its own, which has that text for its standard input: a descriptor for
+/// writing it here could be handed on to whatever another test starts right then, and nothing can be executed while it is
+/// open (`ETXTBSY`).
+pub(crate) fn install(from: &Path, to: &Path, mode: u32, text: &str) {
+    let mut command = Command::new("install");
+    command.arg("-m").arg(format!("{mode:o}")).args([from, to]).stdin(Stdio::piped());
+    let mut installing = start(command);
+    installing.stdin().write_all(text.as_bytes()).unwrap();
+    installing.finish().success();
 }
 
 impl Drop for Folder {
