@@ -3,8 +3,8 @@
 use crate::inside;
 use elsewhen_vdso::clock::{ClockId, TIMELINES, Timeline};
 use elsewhen_vdso::transform::{HostNs, NSEC_PER_SEC};
-use std::fs;
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
+use std::{fs, mem};
 
 /// Reads one of the host's clocks, also in a process that is itself a member. Mirrors `clock_gettime(2)`.
 pub fn now(clock: ClockId) -> HostNs {
@@ -38,10 +38,86 @@ pub fn sample() -> [HostNs; TIMELINES] {
     Timeline::ALL.map(|timeline| now(timeline.clock()))
 }
 
-/// Whether the host's vDSO makes system calls to read clocks, as it does where it cannot read the clock source itself; also
-/// where nobody says which that is. `VDSO_CLOCKMODES` of the kernel's architectures.
-pub(crate) static VDSO_MAKES_CALLS: LazyLock<bool> = LazyLock::new(|| {
-    const READ_BY_VDSOS: [&str; 4] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"];
-    let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    source.map_or(true, |source| !READ_BY_VDSOS.contains(&source.trim()))
-});
+/// Whether the host's vDSO makes system calls to read clocks, as it does where it cannot read the clock source itself
+/// (`VDSO_CLOCKMODE_*` of the kernel's architectures).
+pub(crate) fn vdso_makes_calls() -> bool {
+    /// The clock source that was found last, and what its vDSO does.
+    static KNOWN: Mutex<Option<(String, bool)>> = Mutex::new(None);
+
+    let source =
+        fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((before, calls)) = &*known
+        && *before == source
+    {
+        return *calls;
+    }
+    let calls = match source.trim() {
+        "tsc" | "hyperv_clocksource_tsc_page" => false,
+        _ => is_read_by_call(),
+    };
+    *known = Some((source, calls));
+    calls
+}
+
+/// Whether reading a clock by the C library takes a system call: tried in a process in which such calls fail. Also where that
+/// process cannot be made.
+fn is_read_by_call() -> bool {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut filter = [
+        instruction(LOAD, 0, 0),
+        instruction(JUMP_IF_EQUAL, 1, libc::SYS_clock_gettime as u32),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: as `fork(2)`, but nobody is told of the end of the process, who waits for others. All that it does is allowed in
+    // a process that is forked from one with several threads.
+    match unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) } {
+        -1 => true,
+        0 => {
+            // SAFETY: all zeros is a valid value of this plain struct.
+            let mut time: libc::timespec = unsafe { mem::zeroed() };
+            // SAFETY: sets an attribute of the calling process.
+            let is_read = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0
+                // SAFETY: the kernel reads the program.
+                && unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } == 0
+                // SAFETY: the kernel writes one timespec.
+                && unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) } == 0;
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(i32::from(!is_read)) }
+        }
+        process => {
+            let mut status = 0;
+            loop {
+                // SAFETY: the kernel writes one int.
+                let waited = unsafe { libc::waitpid(process as i32, &mut status, libc::__WALL) };
+                if waited == process as i32 {
+                    return !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) != 0;
+                }
+                if std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vdso_that_reads_the_clock_source_makes_no_calls() {
+        let source = fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap();
+        match source.trim() {
+            "tsc" => assert!(!is_read_by_call()),
+            "hpet" | "acpi_pm" | "jiffies" => assert!(is_read_by_call()),
+            other => println!("{other}: {}", is_read_by_call()),
+        }
+        assert_eq!(vdso_makes_calls(), is_read_by_call());
+    }
+}

@@ -54,7 +54,7 @@ impl Terms {
             belongs: self.belongs,
             filtered: self.filtered.map_or(0, |reach| reach.to_bits() | FILTERED),
             abi,
-            vdso_calls: u64::from(*clock::VDSO_MAKES_CALLS),
+            vdso_calls: u64::from(clock::vdso_makes_calls()),
         }
     }
 }

@@ -11,7 +11,7 @@ use elsewhen_vdso::state::{State, frame};
 use elsewhen_vdso::surface::{WAKE_MARK, WAKE_TIMERS_MARK};
 #[cfg(target_arch = "x86_64")]
 use elsewhen_vdso::surface32::native;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 use std::{fs, mem, thread};
@@ -54,35 +54,35 @@ impl Members {
     pub fn wake(&self, current: u32) {
         // Threads that are ready to run and have not run since the first look, by how long they had run then.
         let mut starved = HashMap::new();
+        let mut woken = HashSet::new();
         let mut is_first = true;
         // One that runs shows only when it has got into its wait.
         for pause_ms in [0, 2, 8, 20, 40, 80] {
             thread::sleep(Duration::from_millis(pause_ms));
             let before = mem::take(&mut starved);
-            let mut woken = false;
-            for (pid, tid) in self.threads() {
+            let mut is_over = !is_first;
+            for thread in self.threads() {
+                let (pid, tid) = thread;
                 match Doing::of(tid, current) {
-                    Doing::Waits => woken |= signal(pid, tid, WAKE_MARK),
-                    Doing::Stands if is_first || before.contains_key(&(pid, tid)) => {
-                        woken |= signal(pid, tid, WAKE_MARK)
+                    Doing::Waits | Doing::Stands => {
+                        // One that stays stopped has been told for when it goes on.
+                        let is_told = signal(pid, tid, WAKE_MARK);
+                        is_over &= !(is_told && woken.insert(thread));
                     }
                     Doing::Runs => {
-                        let ran = ran_ns(tid);
-                        if is_first || before.get(&(pid, tid)) == Some(&ran) {
-                            starved.insert((pid, tid), ran);
+                        if let Some(ran) = ran_ns(tid)
+                            && (is_first || before.get(&thread) == Some(&ran))
+                        {
+                            starved.insert(thread, ran);
                         }
                     }
-                    Doing::Stands | Doing::Else => {}
+                    Doing::Else => {}
                 }
             }
-            if !is_first && !woken && starved.is_empty() {
+            if is_over && starved.is_empty() {
                 return;
             }
             is_first = false;
-        }
-        // What interrupts them here is noticed by the image before they wait. Others it could interrupt in other calls.
-        for (pid, tid) in starved.into_keys() {
-            signal(pid, tid, WAKE_MARK);
         }
     }
 
@@ -161,10 +161,10 @@ impl Doing {
     }
 }
 
-/// How long a thread has run: the first number of `/proc/TID/schedstat`; 0 where that is not to be had.
-fn ran_ns(tid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).unwrap_or_default();
-    text.split_ascii_whitespace().next().and_then(|ran| ran.parse().ok()).unwrap_or(0)
+/// How long a thread has run: the first number of `/proc/TID/schedstat`, of kernels that count it.
+fn ran_ns(tid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok()?;
+    text.split_ascii_whitespace().next()?.parse().ok().filter(|ran| *ran != 0)
 }
 
 /// Whether a thread that has made a call from the image, with that number and first argument, waits by another state of the

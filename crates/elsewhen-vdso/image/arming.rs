@@ -81,6 +81,7 @@ pub(crate) fn is_moved_timer(frame: &Frame) -> bool {
 
 #[inline(never)]
 pub(crate) fn timer_settime(frame: &mut Frame) -> Step {
+    frame.scratch[7] = u64::from(page().begin().counter());
     let id = frame.args.get(0) as i32;
     arm(frame, || state().timer_clock(id), |armed| timers::note(id, armed))
 }
@@ -139,6 +140,7 @@ pub(crate) fn rescale(address: u64, words: usize, form: Form) {
 
 #[inline(never)]
 pub(crate) fn setitimer(frame: &mut Frame) -> Step {
+    frame.scratch[7] = u64::from(page().begin().counter());
     let mut timer = [opaque(0); 4];
     if !copy_timer(frame, 1, &mut timer) {
         return Ok(Next::Call);

@@ -290,7 +290,15 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
             }
         }
         Action::RtSigtimedwait => frame.answer = signals::after_sigtimedwait(frame, result) as u64,
-        Action::TimerSettime if result == 0 && arming::is_moved_timer(frame) => arming::rescale(frame.args.get(3), 4, Form::Timespec),
+        Action::TimerSettime if result == 0 && arming::is_moved_timer(frame) => {
+            if frame.by_old_page() {
+                // As with descriptors.
+                let again = arming::timer_settime(frame);
+                frame.call[4] = 0;
+                return again.unwrap_or(Next::Return);
+            }
+            arming::rescale(frame.args.get(3), 4, Form::Timespec);
+        }
         Action::TimerGettime if result == 0 && arming::is_moved_timer(frame) => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::TimerfdSettime if result == 0 => {
             if frame.by_old_page() {
@@ -304,7 +312,14 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         }
         Action::TimerfdGettime if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timeval),
-        Action::Setitimer if result == 0 => arming::rescale(frame.args.get(2), 4, Form::Timeval),
+        Action::Setitimer if result == 0 => {
+            if frame.by_old_page() {
+                let again = arming::setitimer(frame);
+                frame.call[3] = 0;
+                return again.unwrap_or(Next::Return);
+            }
+            arming::rescale(frame.args.get(2), 4, Form::Timeval);
+        }
         Action::Alarm if frame.call[0] as u32 != frame.wait.original => {
             if result == 0 {
                 arming::after_alarm(frame);
@@ -365,9 +380,11 @@ pub(crate) fn again(frame: &mut Frame) -> Next {
     if frame.wait.kind == Kind::Untimed {
         return Next::Call;
     }
-    // What remains of a sleep that has not begun.
-    frame.scratch[2] = frame.scratch[0];
-    frame.scratch[3] = frame.scratch[1];
+    if matches!(action(frame.number as u32), Some(Action::ClockNanosleep | Action::Nanosleep)) {
+        // What remains of a sleep that has not begun.
+        frame.scratch[2] = frame.scratch[0];
+        frame.scratch[3] = frame.scratch[1];
+    }
     if frame.wait.form == Form::Millis {
         let argument = if frame.number == SYS_POLL { 2 } else { 3 };
         frame.call[argument + 1] = frame.scratch[0];
@@ -458,7 +475,7 @@ fn for_given(frame: &mut Frame, argument: u8, form: Form) -> Step {
 }
 
 impl Frame {
-    /// Whether the page has changed since a timer descriptor was translated.
+    /// Whether the page has changed since the value of a timer was translated.
     fn by_old_page(&mut self) -> bool {
         let counter = u64::from(page().begin().counter());
         let before = core::mem::replace(&mut self.scratch[7], counter);

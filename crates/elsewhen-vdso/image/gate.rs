@@ -16,6 +16,7 @@ use crate::host::{in_image, opaque, state, syscall};
 use crate::clock::ClockId;
 use crate::gate32::{self, Wait32};
 use crate::numbers;
+use crate::page::COUNTER_AT;
 use crate::signals::{Context, SET_SIZE, SIGSYS};
 use crate::state::{BLOCKED_SLOTS, SigAction, State, frame};
 use crate::surface::{Action, Reach, X32_BIT, action, catches, native_of};
@@ -271,6 +272,11 @@ global_asm!(
     "mov r9, [rbp - {record} + {call} + 48]",
     "cmp word ptr [rbp - {record} + {told}], 0",
     "jne 15f",
+    "cmp word ptr [rbp - {record} + {kind}], 0",
+    "je elsewhen_gate_syscall",
+    "mov ecx, [rip + __ns_page + {counter}]",
+    "cmp ecx, [rbp - {record} + {ticket}]",
+    "jne 16f",
     "elsewhen_gate_syscall:",
     "syscall",
     "elsewhen_gate_made:",
@@ -312,6 +318,7 @@ global_asm!(
     "mov rax, {eintr}",
     "test word ptr [rbp - {record} + {told}], {leave}",
     "jnz elsewhen_gate_made",
+    "16:",
     "mov rax, {again}",
     "and word ptr [rbp - {record} + {told}], {not_translate}",
     "jmp elsewhen_gate_made",
@@ -400,6 +407,9 @@ global_asm!(
     finish = sym dispatch::finish,
     by_handler = const offset_of!(Frame, by_handler),
     told = const offset_of!(Frame, told),
+    kind = const offset_of!(Frame, wait) + Wait::KIND,
+    ticket = const offset_of!(Frame, wait) + Wait::TICKET,
+    counter = const COUNTER_AT,
     leave = const LEAVE,
     not_translate = const !TRANSLATE,
     original = const offset_of!(Frame, wait) + offset_of!(Wait, original),

@@ -12,7 +12,9 @@ use crate::gate::{Frame, Mask, Registers, label};
 use crate::host::{in_image, opaque, state};
 use crate::handle32;
 use crate::signals::{Detour, SIGSYS, after_handler_32, let_in, sigprocmask_of};
-use crate::state::SigAction;
+use crate::page::COUNTER_AT;
+use crate::read;
+use crate::state::{SigAction, frame};
 use crate::surface::{Reach, WAIT_IS_OVER, catches};
 use crate::surface32::{CANCELS, HANDLED, Kind, native};
 use crate::user;
@@ -40,6 +42,8 @@ pub(crate) struct Wait32 {
     flags: u32,
     /// Where this is during the wait.
     place: u32,
+    /// Where the page's counter is.
+    counter: u32,
     /// Widened: what an argument points to.
     pub(crate) input: [u64; 4],
     /// Its first words as they were.
@@ -71,6 +75,14 @@ global_asm!(
     "rep movsd",
     "mov esp, [esp + {place}]",
     "elsewhen_gate_32_call:",
+    "cmp word ptr [esp + {kind}], 0",
+    "je 2f",
+    "mov eax, [esp + {counter}]",
+    "mov eax, [eax]",
+    "cmp eax, [esp + {ticket}]",
+    "mov eax, {again}",
+    "jne elsewhen_gate_32_made",
+    "2:",
     "mov eax, [esp + {call}]",
     "mov ebx, [esp + {call} + 4]",
     "mov ecx, [esp + {call} + 8]",
@@ -119,6 +131,10 @@ global_asm!(
     ".popsection",
     call = const offset_of!(Wait32, call),
     result = const offset_of!(Wait32, result),
+    kind = const frame::KIND,
+    ticket = const frame::TICKET,
+    counter = const offset_of!(Wait32, counter),
+    again = const dispatch::AGAIN,
     place = const offset_of!(Wait32, place),
     words = const size_of::<Wait32>() / 4,
     wait_is_over = const WAIT_IS_OVER,
@@ -151,7 +167,14 @@ pub(crate) fn is_early(registers: &Registers) -> bool {
 pub(crate) fn translate_early(registers: &mut Registers) {
     // SAFETY: the thread is in the gate.
     let wait = unsafe { at(registers.rsp) };
+    let before = wait.frame.call;
     dispatch::again(&mut wait.frame);
+    // Where the time is an argument itself, and not in what one points to.
+    for ((place, call), before) in wait.call.iter_mut().zip(wait.frame.call).zip(before) {
+        if call != before {
+            *place = call as u32;
+        }
+    }
     registers.rip = label!("elsewhen_gate_32");
 }
 
@@ -323,6 +346,7 @@ impl Wait32 {
             }
         }
         self.number = number;
+        self.counter = (&raw const *read::page()) as u64 as u32 + COUNTER_AT as u32;
         self.eip = registers.rip as u32;
         self.esp = registers.rsp as u32;
         self.flags = registers.flags as u32;

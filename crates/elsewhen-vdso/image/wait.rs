@@ -173,11 +173,18 @@ pub(crate) fn since_change_ns() -> i64 {
 #[inline(never)]
 pub(crate) fn to_host(clock: i32, member_ns: i64, ticket: &mut Ticket) -> i64 {
     let mut pivot = blank();
-    *ticket = map(RawClockId(clock).place(), &mut pivot);
-    match pivot.to_host(MemberNs(member_ns)) {
-        HostDeadline::At(host) if pivot.after.mult != 0 => host.0,
+    loop {
+        *ticket = map(RawClockId(clock).place(), &mut pivot);
+        if let HostDeadline::At(host) = pivot.to_host(MemberNs(member_ns))
+            && pivot.after.mult != 0
+        {
+            return host.0;
+        }
         // It stands, now or from an instant that is about to come.
-        _ => now(clock).max(pivot.at_host_ns).saturating_add(member_ns.saturating_sub(pivot.after.member_ns)),
+        let host_ns = now(clock);
+        if page().holds(*ticket) {
+            return host_ns.max(pivot.at_host_ns).saturating_add(member_ns.saturating_sub(pivot.after.member_ns));
+        }
     }
 }
 

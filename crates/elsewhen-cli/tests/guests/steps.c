@@ -144,27 +144,39 @@ static int stops(pid_t process, pid_t thread, int step)
     }
 }
 
-/* Executes one instruction. What `pushf` has pushed says nothing of the tracer. */
-static void step_over(pid_t thread, int signal)
+/* The instruction that a thread executes next, or its stack pointer; 0 where neither matters. */
+enum { INSTRUCTION, STACK };
+static unsigned long place_of(pid_t thread, int which)
 {
 #if defined __x86_64__ || defined __i386__
     struct user_regs_struct registers;
-    ptrace(PTRACE_GETREGS, thread, 0, &registers);
+    if (ptrace(PTRACE_GETREGS, thread, 0, &registers) == 0) {
 #ifdef __x86_64__
-    unsigned long at = registers.rip, stack = registers.rsp - sizeof(long);
+        return which == INSTRUCTION ? registers.rip : registers.rsp;
 #else
-    unsigned long at = registers.eip, stack = registers.esp - sizeof(long);
+        return which == INSTRUCTION ? registers.eip : registers.esp;
 #endif
-    if (signal == 0 && (ptrace(PTRACE_PEEKTEXT, thread, (void *)at, 0) & 0xff) == 0x9c) {
-        int status;
-        ptrace(PTRACE_SINGLESTEP, thread, 0, 0);
-        if (waitpid(thread, &status, __WALL) == thread && WIFSTOPPED(status)) {
-            long flags = ptrace(PTRACE_PEEKDATA, thread, (void *)stack, 0);
-            ptrace(PTRACE_POKEDATA, thread, (void *)stack, (void *)(flags & ~0x100L));
-        }
     }
 #endif
+    (void)thread;
+    (void)which;
+    return 0;
+}
+
+/* Executes one instruction, and returns with what status the thread then stops, or -1 where it waits. */
+static int step_over(pid_t process, pid_t thread, int signal, int step)
+{
+    unsigned long at = signal == 0 ? place_of(thread, INSTRUCTION) : 0;
+    int pushes_flags = at && (ptrace(PTRACE_PEEKTEXT, thread, (void *)at, 0) & 0xff) == 0x9c;
     ptrace(PTRACE_SINGLESTEP, thread, 0, (void *)(long)signal);
+    int status = stops(process, thread, step);
+    if (pushes_flags && status != -1 && WIFSTOPPED(status)) {
+        /* What `pushf` has pushed is to say nothing of being traced. */
+        void *pushed = (void *)place_of(thread, STACK);
+        long flags = ptrace(PTRACE_PEEKDATA, thread, pushed, 0);
+        ptrace(PTRACE_POKEDATA, thread, pushed, (void *)(flags & ~0x100L));
+    }
+    return status;
 }
 
 /* Whether signals are held off, as in the handler of a caught call: what comes then, comes when that returns. */
@@ -193,8 +205,7 @@ static int disturb_after(int steps, int *masked)
         give_up("does not stop", steps);
     shared->go = 1;
     for (; made < steps; made++) {
-        step_over(thread, signal);
-        status = stops(process, thread, steps);
+        status = step_over(process, thread, signal, steps);
         if (status == -1 && way == MOVED && !waited) {
             waited = has_waited = 1;
             shared->move = 1;
