@@ -15,10 +15,11 @@ use crate::host::{self, Timespec, now, opaque, state, syscall};
 use crate::read::{self, page};
 use crate::setting;
 use crate::signals;
-use crate::state::has_hosts_time;
+use crate::state::{ALARM, has_hosts_time};
 #[cfg(target_arch = "x86_64")]
 use crate::surface::X32_BIT;
 use crate::surface::{Action, Reach, WORD_CONFINED, action, catches, native_of};
+use crate::timers;
 use crate::transform::{NSEC_PER_SEC, RATE_ONE, wait_to_host, wait_to_member};
 use crate::user::{self, FAULT};
 use crate::wait::{Form, Kind, member_now, pace};
@@ -292,10 +293,7 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::RtSigtimedwait => frame.answer = signals::after_sigtimedwait(frame, result) as u64,
         Action::TimerSettime if result == 0 && arming::is_moved_timer(frame) => {
             if frame.by_old_page() {
-                // As with descriptors.
-                let again = arming::timer_settime(frame);
-                frame.call[4] = 0;
-                return again.unwrap_or(Next::Return);
+                timers::rearm_one(frame.args.get(0) as i32);
             }
             arming::rescale(frame.args.get(3), 4, Form::Timespec);
         }
@@ -313,16 +311,17 @@ pub(crate) extern "C" fn finish(frame: &mut Frame) -> Next {
         Action::TimerfdGettime if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timespec),
         Action::Getitimer if result == 0 => arming::rescale(frame.args.get(1), 4, Form::Timeval),
         Action::Setitimer if result == 0 => {
-            if frame.by_old_page() {
-                let again = arming::setitimer(frame);
-                frame.call[3] = 0;
-                return again.unwrap_or(Next::Return);
+            const ITIMER_REAL: u64 = 0;
+            if frame.by_old_page() && frame.args.get(0) == ITIMER_REAL {
+                timers::rearm_one(ALARM);
             }
             arming::rescale(frame.args.get(2), 4, Form::Timeval);
         }
         Action::Alarm if frame.call[0] as u32 != frame.wait.original => {
             if result == 0 {
                 arming::after_alarm(frame);
+                // Where the pace is still the one that has been noted, nothing is done.
+                timers::rearm_one(ALARM);
             }
         }
         Action::Alarm => {

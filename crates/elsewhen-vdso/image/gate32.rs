@@ -57,6 +57,8 @@ pub(crate) struct Wait32 {
 }
 
 const EINTR: i64 = -4;
+const PSELECT6_TIME64: u32 = 413;
+const IO_PGETEVENTS_TIME64: u32 = 416;
 
 global_asm!(
     ".pushsection .text.elsewhen_gate32, \"ax\", @progbits",
@@ -381,6 +383,11 @@ impl Wait32 {
         for at in 0..6 {
             self.frame.args.set(at, opaque(moved(self.frame.args.get(at))));
         }
+        if matches!(self.call[0], PSELECT6_TIME64 | IO_PGETEVENTS_TIME64) {
+            // The pair of a mask's address and its size, in both widths.
+            self.frame.scratch[5] = opaque(moved(self.frame.scratch[5]));
+            self.pair_32[0] = opaque(moved(u64::from(self.pair_32[0]))) as u32;
+        }
         self.frame.stack = u64::from(self.place);
     }
 
@@ -415,7 +422,7 @@ impl Wait32 {
         }
         match number {
             // `pselect6` and `io_pgetevents`: the address of a mask and its size.
-            413 | 416 if args[5] != 0 && args[5] != u64::from(self.args[5]) => {
+            PSELECT6_TIME64 | IO_PGETEVENTS_TIME64 if args[5] != 0 && args[5] != u64::from(self.args[5]) => {
                 let mut pair = [opaque(0); 2];
                 user::reread(args[5], &mut pair);
                 self.pair_32 = [pair[0] as u32, pair[1] as u32];

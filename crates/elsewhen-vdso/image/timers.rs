@@ -62,13 +62,27 @@ pub(crate) fn rearm() {
         return;
     }
     for (id, clock, timer) in state.timers() {
-        let until_ns = timer.until_ns.load(Ordering::Relaxed) as i64;
-        let mult = timer.mult.load(Ordering::Relaxed);
-        if mult != 0 {
-            rescale(id, timer, mult);
-        } else if until_ns != 0 && RawClockId(clock).place() < TIMELINES {
-            aim(id, clock, until_ns, timer.interval_ns.load(Ordering::Relaxed) as i64);
+        set_anew(id, clock, timer);
+    }
+}
+
+/// Sets one armed timer anew: it was armed while the page changed, and [`rearm`] may have come before.
+#[inline(never)]
+pub(crate) fn rearm_one(wanted: i32) {
+    for (id, clock, timer) in state().timers() {
+        if id == wanted {
+            set_anew(id, clock, timer);
         }
+    }
+}
+
+fn set_anew(id: i32, clock: i32, timer: &Timer) {
+    let until_ns = timer.until_ns.load(Ordering::Relaxed) as i64;
+    let mult = timer.mult.load(Ordering::Relaxed);
+    if mult != 0 {
+        rescale(id, timer, mult);
+    } else if until_ns != 0 && RawClockId(clock).place() < TIMELINES {
+        aim(id, clock, until_ns, timer.interval_ns.load(Ordering::Relaxed) as i64);
     }
 }
 

@@ -170,7 +170,7 @@ static int step_over(pid_t process, pid_t thread, int signal, int step)
     int pushes_flags = at && (ptrace(PTRACE_PEEKTEXT, thread, (void *)at, 0) & 0xff) == 0x9c;
     ptrace(PTRACE_SINGLESTEP, thread, 0, (void *)(long)signal);
     int status = stops(process, thread, step);
-    if (pushes_flags && status != -1 && WIFSTOPPED(status)) {
+    if (pushes_flags && status != -1 && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP) {
         /* What `pushf` has pushed is to say nothing of being traced. */
         void *pushed = (void *)place_of(thread, STACK);
         long flags = ptrace(PTRACE_PEEKDATA, thread, pushed, 0);
