@@ -381,8 +381,8 @@ pub(crate) fn again(frame: &mut Frame) -> Next {
     }
     if matches!(action(frame.number as u32), Some(Action::ClockNanosleep | Action::Nanosleep)) {
         // What remains of a sleep that has not begun.
-        frame.scratch[2] = frame.scratch[0];
-        frame.scratch[3] = frame.scratch[1];
+        frame.scratch[2] = opaque(frame.scratch[0]);
+        frame.scratch[3] = opaque(frame.scratch[1]);
     }
     if frame.wait.form == Form::Millis {
         let argument = if frame.number == SYS_POLL { 2 } else { 3 };
