@@ -332,8 +332,16 @@ static int pselect_for(int64_t end, int64_t ns)
     fd_set set;
     FD_ZERO(&set);
     FD_SET(fd, &set);
-    struct timespec time = timespec_of(ns);
-    return none(pselect(fd + 1, &set, NULL, NULL, &time, NULL));
+    // A signal is pending all the time, which any other mask than this one would let in.
+    sigset_t all, pending;
+    sigfillset(&all);
+    sigemptyset(&pending);
+    sigaddset(&pending, SIGUSR1);
+    pthread_kill(pthread_self(), SIGUSR1);
+    struct timespec time = timespec_of(ns), nothing = { 0, 0 };
+    int result = none(pselect(fd + 1, &set, NULL, NULL, &time, &all));
+    MUST(sigtimedwait(&pending, NULL, &nothing) == SIGUSR1);
+    return result;
 }
 
 static int epoll(void)
