@@ -210,18 +210,7 @@ mod tests {
 
     #[test]
     fn the_parameters_are_as_long_as_their_place() {
-        let boot = Boot {
-            vdso_start: 0,
-            vdso_end: 0,
-            host_clock: 0,
-            fsgsbase: 0,
-            reach: 0,
-            belongs: 0,
-            filtered: 0,
-            abi: 0,
-            vdso_calls: 0,
-        };
-        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot };
+        let parameters = Parameters { page_fd: 3, image_fd: 4, resume_at: RemoteAddr(0), boot: Boot::default() };
         assert_eq!(parameters.to_bytes().len() as u64, code().len() as u64 - at_parameters());
     }
 }

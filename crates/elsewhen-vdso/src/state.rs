@@ -408,7 +408,7 @@ pub mod frame {
 
 /// What the image is told when it is mapped.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Boot {
     /// Where the host's vDSO lies.
     pub vdso_start: u64,
