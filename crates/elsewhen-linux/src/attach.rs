@@ -29,7 +29,7 @@ pub struct Destination {
 /// What is known of a process with regard to namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
-    /// It has never been in one, or whoever let it enter died before it had the image.
+    /// It has never been in one, or whoever let it enter died before its state was filled in.
     Never,
     /// It is in the host's time: it has left one, or whoever let it enter died on the way. The image is there, and
     /// filters that change nothing.
@@ -61,7 +61,7 @@ pub fn leads_to_image(entrance: &Entrance, pid: u32) -> Result<bool> {
     Ok(entrance.patch().leads_to_image(&memory, AuxVector::vdso_of(Tid(pid))?))
 }
 
-/// What the state of a process says of its namespace; `None` where it has none.
+/// What the state of a process says of its namespace; `None` where it has none, or nobody has filled it in.
 pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
     // A program may have something else at that address; it is the state where the image is.
     let mut head = [0; 64];
@@ -72,6 +72,9 @@ pub fn terms(memory: &RemoteMemory) -> Option<Terms> {
     let mut boot = [0; size_of::<Boot>()];
     memory.read(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &mut boot).ok()?;
     let word = |at: usize| boot[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    if word(offset_of!(Boot, vdso_end)) == 0 {
+        return None;
+    }
     let filtered = word(offset_of!(Boot, filtered));
     Some(Terms {
         reach: Reach::from_bits(word(offset_of!(Boot, reach))),

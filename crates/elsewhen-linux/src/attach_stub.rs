@@ -3,16 +3,18 @@
 //! Nothing of the interrupted program's may be used, not even its stack, and there is no other memory yet; so everything is
 //! in registers, which the thread gets back from the parameters where a step fails. The thread's signals are blocked. It
 //! loads a filter that only announces, asks for the image, maps that, state and a page that changes nothing, tells, and goes
-//! on in the image. If whoever sent it dies, its next question fails, and it goes back to where it was.
+//! on in the image. If whoever sent it dies, its next question fails, and it goes back to where it was. What it has mapped
+//! goes with it, unless the state is filled in: then something may lead there already.
 
 use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::remote::RemoteAddr;
 use crate::trace::Registers;
 use elsewhen_vdso::image;
 use elsewhen_vdso::page::PAGE_SIZE;
-use elsewhen_vdso::state::{STATE_SIZE, WIPED_SIZE};
+use elsewhen_vdso::state::{Boot, STATE_SIZE, WIPED_SIZE};
 use elsewhen_vdso::surface::WORD_ATTACH;
 use std::arch::global_asm;
+use std::mem::offset_of;
 
 /// With what the filter that announces is loaded, for every thread and with a listener.
 pub(crate) const FILTER_FLAGS: u64 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
@@ -100,23 +102,37 @@ global_asm!(
     "xor r9d, r9d",
     "syscall",
     "cmp rax, {state}",
-    "jne 9f",
+    "jne 8f",
     "mov eax, {madvise}",
     "mov edi, {state}",
     "mov esi, {wiped}",
     "mov edx, {wipe_on_fork}",
     "syscall",
     "test rax, rax",
-    "jnz 9f",
+    "jnz 7f",
     "mov eax, {arch_prctl}",
     "mov edi, {set_fs}",
     "movabs rsi, {word}",
     "mov edx, 1",
     "syscall",
     "test rax, rax",
-    "jnz 9f",
+    "jnz 7f",
     "mov eax, {remote}",
     "jmp rax",
+    // Without what has been mapped.
+    "7:",
+    "mov eax, {filled_in}",
+    "cmp qword ptr [rax], 0",
+    "jne 9f",
+    "mov eax, {munmap}",
+    "mov edi, {state}",
+    "mov esi, {state_len}",
+    "syscall",
+    "8:",
+    "mov eax, {munmap}",
+    "mov edi, {image}",
+    "mov esi, {image_len}",
+    "syscall",
     // Back to where the thread was. The flags first, which no instruction from there on changes.
     "9:",
     "lea rsp, [rip + 21f + 8 * 16]",
@@ -165,6 +181,8 @@ global_asm!(
     set_fs = const crate::seccomp::ARCH_SET_FS,
     word = const WORD_ATTACH,
     mmap = const libc::SYS_mmap,
+    munmap = const libc::SYS_munmap,
+    filled_in = const STATE_ADDRESS + (WIPED_SIZE + offset_of!(Boot, vdso_end)) as u64,
     close = const libc::SYS_close,
     madvise = const libc::SYS_madvise,
     sigprocmask = const libc::SYS_rt_sigprocmask,

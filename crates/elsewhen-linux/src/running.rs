@@ -10,7 +10,6 @@
 //! are translated too.
 
 use crate::attach::{Destination, check_kind, terms};
-use crate::attach_stub;
 use crate::enter::{Entrance, USER_CS_64, boot_bytes};
 use crate::errand::{Run, finished, load_filter, put_errand};
 use crate::error::{Error, Result, Step};
@@ -22,6 +21,7 @@ use crate::redirect::{HostVdso, Patch, Terms};
 use crate::remote::{Abi, AuxVector, RemoteAddr, RemoteMemory, Tid};
 use crate::seccomp::{Call, Listener};
 use crate::trace::Registers;
+use crate::{attach_stub, clock};
 use elsewhen_vdso::state::{
     BELONGS_TO_HOST, BLOCKED_MAX, BLOCKED_SLOTS, ERRAND_ANNOUNCE, ERRAND_ENTER, ERRAND_SWITCH, State, Timer, WIPED_SIZE,
 };
@@ -167,12 +167,13 @@ impl Session<'_> {
     /// Fills in the state and redirects the entries, while the page changes nothing.
     fn place(&self, halted: &mut Halted, resumed: &Registers) -> Result<()> {
         let terms = Terms { reach: self.destination.reach, filtered: None, belongs: BELONGS_TO_HOST };
-        let boot = self.patch.boot(self.vdso, &terms);
-        self.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot_bytes(boot))?;
+        let boot = boot_bytes(self.patch.boot(self.vdso, &terms));
         let mask = halted.threads[self.worker].mask & !SIGSYS;
         put_errand(self.memory, ERRAND_ENTER, self.destination, 0, resumed, mask)?;
         note_blocked(self.memory, halted)?;
         note_timers(self.memory, halted.pid())?;
+        // From here on the image stays, whatever becomes of this process.
+        self.memory.write(RemoteAddr(STATE_ADDRESS + WIPED_SIZE as u64), &boot)?;
         strip_masks(halted, self.worker)?;
         redirect(self.patch, self.memory, self.vdso, halted, self.worker)
     }
@@ -197,6 +198,7 @@ pub fn switch(entrance: &Entrance, pid: u32, destination: Destination) -> Result
             errand.redirect()?;
         }
         if kind == ERRAND_ENTER {
+            note_timers(&errand.memory, pid)?;
             strip_masks(&errand.halted, errand.worker)?;
         }
         let more = more.map_or(0, |reach| reach.to_bits() + 1);
@@ -248,6 +250,8 @@ fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let session = move || {
             // The target stands still: pauses are to be as short as they are asked for. Only an unknown option fails.
             let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+            // May take a process to find out: better now than while the target stands still.
+            clock::vdso_makes_calls();
             session()
         };
         let thread = std::thread::Builder::new().name("elsewhen-attach".into()).spawn_scoped(scope, session);
@@ -357,8 +361,12 @@ fn note_timers(memory: &RemoteMemory, pid: u32) -> Result<()> {
     if timers.len() > State::TIMERS_MAX {
         return Err(Error::refused(format!("process {pid} has {} timers", timers.len())));
     }
-    let bytes: Vec<u8> = timers.iter().flat_map(|(id, clock)| Timer::found(*id, *clock)).collect();
+    let mut bytes: Vec<u8> = timers.iter().flat_map(|(id, clock)| Timer::found(*id, *clock)).collect();
     let state = RemoteAddr(STATE_ADDRESS);
+    if state_word(memory, State::TIMERS_ARMED).is_some_and(|word| word as u32 != 0) {
+        // Whoever has noted some before died on the way, and nobody has kept book since.
+        bytes.resize(State::TIMERS_MAX * size_of::<Timer>(), 0);
+    }
     memory.write(state.plus(State::TIMERS as u64), &bytes)?;
     memory.write(state.plus(State::TIMERS_ARMED as u64), &(timers.len() as u32).to_le_bytes())
 }

@@ -4,6 +4,8 @@ use crate::harness::{
     self, Asked, Build, DAY, ELSEWHEN, Folder, HOUR, Host, SECOND, Shift, Started, cli, guest, guest_as, has,
     kill_whole, run, skip, start, until,
 };
+use crate::waits::at_once;
+use elsewhen_linux::attach::{Membership, membership};
 use rustix::process::{Pid, Signal};
 use std::fs;
 use std::io::Write;
@@ -121,6 +123,20 @@ impl Hammer {
         let after = Host::now();
         let reading: i128 = line.split(' ').next().unwrap().parse().unwrap();
         (before.of(0) + ns..=after.of(0) + ns).contains(&reading)
+    }
+
+    /// Waits for a thread to come to its end that was sent by a tool which has been killed. Whether it is a member then, whose
+    /// realtime must be so far ahead; else that is the host's.
+    #[track_caller]
+    fn settles(&mut self, ns: i128) -> bool {
+        sleep(Duration::from_millis(400));
+        let pid = id(&self.guest).parse().unwrap();
+        let mut is_member = false;
+        until("its clock is of the side that it is on", || {
+            is_member = membership(pid).unwrap() == Membership::Member;
+            self.is_ahead(if is_member { ns } else { 0 })
+        });
+        is_member
     }
 
     #[track_caller]
@@ -586,4 +602,87 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
     println!("{inside} were still inside, {outside} were not");
     assert!(inside > 0 && outside > 0, "{inside} were still inside, {outside} were not: some of each must be tried");
     hammer.finish_interrupted();
+}
+
+/// Runs a command of elsewhen that is killed right before the call of this kind and number that one of its threads makes.
+/// Whether it was killed, and not done before.
+fn is_killed_at(folder: &Folder, call: &str, number: u32, arguments: &[&str]) -> bool {
+    let mut command = Command::new("strace");
+    // The tracer stays for as long as the supervisor does: it is no parent of the command.
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:signal=KILL:when={number}"), ELSEWHEN]).args(arguments);
+    command.env("ELSEWHEN_RUNTIME_DIR", folder.path());
+    let mut tool = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut status = None;
+    until("the tool has ended", || {
+        status = tool.try_wait().unwrap();
+        status.is_some()
+    });
+    !status.unwrap().success()
+}
+
+/// Does something for the first call of a kind, the second and so on, until it says that there was none, and for other
+/// kinds at the same time.
+fn at_every<const N: usize>(calls: [&str; N], act: impl Fn(&str, u32) -> bool + Sync) {
+    at_once(calls.map(|call| {
+        let act = &act;
+        let all = move || {
+            let killed = (1..).take_while(|number| act(call, *number)).count();
+            println!("killed at {killed} calls of {call}");
+            assert!(killed > 0, "no {call} was met");
+        };
+        Box::new(all) as Box<_>
+    }));
+}
+
+#[test]
+fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_enter() {
+    const TEST: &str = "a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_enter";
+    if !has("strace") {
+        return skip(TEST, "no strace");
+    }
+    let folder = Folder::new("attach-killed-at");
+    at_every(["pwrite64", "ioctl", "pidfd_getfd"], |call, number| {
+        let mut hammer = Hammer::start(2);
+        let pid = id(&hammer.guest);
+        let when = format!("{call} {number}");
+        let name = format!("{call}-{number}");
+        let is_killed = is_killed_at(&folder, call, number, &["attach", "-t", &pid, "--offset", "1h", "--name", &name]);
+        if !hammer.settles(HOUR) {
+            assert!(is_killed, "{when}");
+            attach(&folder, &pid, &["--offset", "2h", "--name", &format!("{name}-again")]);
+            assert!(hammer.is_ahead(2 * HOUR), "{when}");
+        }
+        detach(&folder, &pid);
+        assert!(hammer.is_ahead(0), "{when}");
+        hammer.finish_interrupted();
+        is_killed
+    });
+}
+
+#[test]
+fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_leave() {
+    const TEST: &str = "a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_leave";
+    if !has("strace") {
+        return skip(TEST, "no strace");
+    }
+    let folder = Folder::new("detach-killed-at");
+    run(cli(&folder, &["create", "away", "--offset", "1h"])).success();
+    at_every(["pwrite64"], |call, number| {
+        let mut hammer = Hammer::start(2);
+        let pid = id(&hammer.guest);
+        let original = vdso(&pid);
+        let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let when = format!("{call} {number}");
+        attach(&folder, &pid, &["--to", "away"]);
+        let is_killed = is_killed_at(&folder, call, number, &["detach", "-t", &pid]);
+        let is_inside = hammer.settles(HOUR);
+        assert!(is_killed || !is_inside, "{when}");
+        // Where it has left, this gives it its code back, if it has that not yet.
+        run(cli(&folder, &["detach", "-t", &pid]));
+        assert!(hammer.is_ahead(0), "{when}");
+        assert_eq!(vdso(&pid)[..used], original[..used], "{when}");
+        hammer.finish_interrupted();
+        is_killed
+    });
 }
