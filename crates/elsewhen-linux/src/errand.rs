@@ -191,7 +191,8 @@ pub(crate) fn finished(memory: &RemoteMemory, worker: &mut Halt, resumed: &Regis
         // It has been on its way back by itself already.
         take_back(memory, worker)?;
     }
-    memory.write(RemoteAddr(STATE_ADDRESS + DONE as u64), &DONE_ATTENDED.to_le_bytes())?;
+    // Where this fails, the thread is only looked for once more.
+    let _ = memory.write(RemoteAddr(STATE_ADDRESS + DONE as u64), &DONE_ATTENDED.to_le_bytes());
     let result = state_word(memory, offset_of!(State, wiped.errand.result)).unwrap_or(0) as i64;
     if result < 0 {
         let error = io::Error::from_raw_os_error(result.wrapping_neg() as i32);

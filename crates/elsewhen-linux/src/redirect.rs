@@ -377,8 +377,8 @@ impl Addition {
 }
 
 impl Patch {
-    /// Adds everything but the jumps to a process that has just started and whose vDSO nobody has touched: until
-    /// an entry is redirected, what is added is dead code.
+    /// Adds everything but the jumps to a process whose entries are the kernel's, and none of whose threads is in what may
+    /// have been added before: until an entry is redirected, what is added is dead code.
     ///
     /// # Errors
     /// Where that vDSO is not the one that the patch is for, or memory cannot be written. The caller must not let
@@ -386,6 +386,12 @@ impl Patch {
     pub(crate) fn prepare(&self, memory: &RemoteMemory, vdso: RemoteAddr) -> Result<()> {
         let mut found = vec![0; self.original.len()];
         memory.read(vdso, &mut found)?;
+        let Span { offset, bytes } = &self.addition;
+        let added = *offset..offset + bytes.len();
+        if found[added.clone()].starts_with(&MARK.to_le_bytes()) {
+            // By somebody who did not come to an end.
+            found[added.clone()].copy_from_slice(&self.original[added]);
+        }
         if found != self.original {
             return Err(Error::refused(format!("the vDSO of process {} is not the kernel's", memory.tid().0)));
         }
@@ -394,7 +400,7 @@ impl Patch {
             memory.write(vdso.plus(32), &[0; 4])?;
             memory.write(vdso.plus(48), &[0; 4])?;
         }
-        memory.write(vdso.plus(self.addition.offset as u64), &self.addition.bytes)
+        memory.write(vdso.plus(*offset as u64), bytes)
     }
 
     /// Redirects the entries of a prepared process, whose threads are all elsewhere.

@@ -19,7 +19,7 @@ use crate::interrupted::{at_address, redirect, settle_others, settled};
 use crate::page::{IMAGE_ADDRESS, STATE_ADDRESS, image_len};
 use crate::redirect::{HostVdso, Patch, Terms};
 use crate::remote::{Abi, AuxVector, RemoteAddr, RemoteMemory, Tid};
-use crate::seccomp::{Call, Listener};
+use crate::seccomp::{Call, Listener, Notification};
 use crate::trace::Registers;
 use crate::{attach_stub, clock};
 use elsewhen_vdso::state::{
@@ -74,7 +74,9 @@ pub fn enter(
         if let Err(error) = entered {
             // Fails only where the process is gone.
             let _ = patch.restore(&memory, vdso);
-            for (at, halt) in halted.threads.iter().enumerate() {
+            // What a filter catches must find `SIGSYS` unblocked.
+            let is_filtered = terms(&memory).is_some_and(|terms| terms.filtered.is_some());
+            for (at, halt) in halted.threads.iter().enumerate().filter(|_| !is_filtered) {
                 if at != session.worker {
                     let _ = halt.set_mask(halt.mask);
                 } else if is_sent {
@@ -87,11 +89,11 @@ pub fn enter(
         halted.release();
         Ok(())
     })
-    // The session has ended, and with it every trace.
     .inspect_err(|_| in_thread(|| clean(&patch, pid)).unwrap_or(()))
 }
 
-/// Removes what has been added to the vDSO of a process that could not be entered.
+/// Gives a process that could not be entered its vDSO back. What has been added stays where a filter does: as a mark that
+/// this is no filter of the program's.
 fn clean(patch: &Patch, pid: u32) -> Result<()> {
     let vdso = AuxVector::vdso_of(Tid(pid))?;
     if !patch.is_applied(&RemoteMemory::open(Tid(pid))?, vdso) {
@@ -105,7 +107,7 @@ fn clean(patch: &Patch, pid: u32) -> Result<()> {
         }
         if halted.threads.iter().all(|halt| !patch.is_added(vdso, halt.registers.rip)) {
             patch.restore(&memory, vdso)?;
-            return patch.remove(&memory, vdso);
+            return if has_filter(pid)? { Ok(()) } else { patch.remove(&memory, vdso) };
         }
         drop(halted);
         std::thread::sleep(Duration::from_millis(1));
@@ -157,11 +159,8 @@ impl Session<'_> {
             Call::SetFs { base: WORD_ATTACH, extra: 1 } => self.place(halted, resumed),
             _ => Err(Error::refused(format!("process {pid} could not map the image or its state"))),
         };
-        match &prepared {
-            Ok(()) => listener.succeed(&notification)?,
-            Err(_) => listener.fail(&notification, libc::EPERM)?,
-        };
-        prepared
+        let told = prepared.and_then(|()| listener.succeed(&notification));
+        told.map(drop).inspect_err(|_| refuse(listener, &notification))
     }
 
     /// Fills in the state and redirects the entries, while the page changes nothing.
@@ -277,14 +276,19 @@ pub(crate) fn check_program(pid: u32) -> Result<()> {
 /// Refuses a process that has a filter of its own. One that has been marked announces already: whoever let it enter died
 /// on the way.
 fn check_filters(pid: u32) -> Result<()> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
-    if mode.is_some_and(|mode| mode != "0") && !crate::probe::is_patched(Tid(pid))? {
+    if has_filter(pid)? && !crate::probe::is_patched(Tid(pid))? {
         return Err(Error::refused(format!(
             "process {pid} has a seccomp filter, which may forbid what entering it takes; start it with `elsewhen run`"
         )));
     }
     Ok(())
+}
+
+/// Whether a process is under a filter (`PR_GET_SECCOMP(2const)`), or may make a few calls only.
+fn has_filter(pid: u32) -> Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).step(|| format!("look at process {pid}"))?;
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    Ok(mode.is_some_and(|mode| mode != "0"))
 }
 
 /// Refuses what cannot be entered, now that it stands still.
@@ -317,7 +321,7 @@ pub(crate) fn choose(halted: &Halted) -> usize {
 }
 
 /// The next announcement, which must come soon.
-fn heard(listener: &Listener) -> Result<crate::seccomp::Notification> {
+fn heard(listener: &Listener) -> Result<Notification> {
     listener
         .wait_for(PATIENCE)?
         .ok_or_else(|| Error::refused("the process ended, or does not go on, while it was being entered"))
@@ -326,10 +330,14 @@ fn heard(listener: &Listener) -> Result<crate::seccomp::Notification> {
 /// Gives the process the image.
 fn answer_image(listener: &Listener, entrance: &Entrance) -> Result<()> {
     let notification = heard(listener)?;
-    match listener.give(&notification, entrance.image())? {
-        Some(fd) => listener.succeed_with(&notification, fd.into()).map(drop),
-        None => Ok(()),
-    }
+    let given = listener.give_file(&notification, entrance.image());
+    given.map(drop).inspect_err(|_| refuse(listener, &notification))
+}
+
+/// Lets a thread that asks go back to where it was.
+fn refuse(listener: &Listener, notification: &Notification) {
+    // Fails only where it is gone.
+    let _ = listener.fail(notification, libc::EPERM);
 }
 
 /// Remembers which threads block `SIGSYS`, as the program sees it.

@@ -170,6 +170,7 @@ pub(crate) fn give_back() {
         }
         set_action(signal, Some(&action), 0);
     }
+    state.masked.store(0, Ordering::Relaxed);
     let action = state.sigsys.load();
     set_action(SIGSYS, Some(&action), 0);
 }

@@ -52,7 +52,13 @@ fn come_back(namespace: &Arc<Inner>, pid: u32, paced: bool) -> Result<()> {
     let directly = again(namespace, pid, paced).and_then(|destination| {
         let named = namespace.page.is_named();
         let _grant = named.then(|| Grant::new(pid, namespace.page.inode())).transpose()?;
-        attach::switch(entrance, pid, destination).map_err(Error::from)
+        attach::switch(entrance, pid, destination).map_err(|error| {
+            if !error.is_busy() {
+                return error.into();
+            }
+            let why = "lets it into no namespace, since an earlier attempt has failed";
+            Error::refused(format!("process {pid} has a supervisor that {why}"))
+        })
     });
     let Err(error) = directly else { return Ok(()) };
     // Its supervisor may have died, and then this process is the next.

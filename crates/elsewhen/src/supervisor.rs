@@ -34,6 +34,8 @@ const REFUSED: i32 = 1;
 const BAD_ADDRESS: i32 = 14;
 /// `ENOENT`.
 const NO_ENTRY: i32 = 2;
+/// `EBUSY`.
+const BUSY: i32 = 16;
 /// From how many processes on, those that have ended are forgotten.
 const REMEMBERED: usize = 64;
 /// `AT_EMPTY_PATH`.
@@ -248,10 +250,14 @@ impl Server {
         }
     }
 
-    /// Resumes every call until no process with the filter is left.
+    /// Resumes every call until no process with the filter is left. Nobody is let into a namespace from here.
     fn let_pass(self) {
         while let Ok(Some(notification)) = self.listener.wait() {
-            if self.listener.resume(&notification).is_err() {
+            let answered = match notification.call {
+                Call::SetFs { base: WORD_FILTER | WORD_PAGE, .. } => self.listener.fail(&notification, BUSY),
+                _ => self.listener.resume(&notification),
+            };
+            if answered.is_err() {
                 return;
             }
         }
@@ -271,6 +277,8 @@ impl Server {
             match self.listener.wait() {
                 Ok(Some(notification)) => {
                     if let Err(error) = self.handle(&notification) {
+                        // It waits for an answer, unless it has one.
+                        let _ = self.listener.fail(&notification, error.raw_os_error().unwrap_or(REFUSED));
                         self.namespace.report(&error.to_string());
                     }
                 }

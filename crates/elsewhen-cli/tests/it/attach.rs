@@ -604,13 +604,15 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
     hammer.finish_interrupted();
 }
 
-/// Runs a command of elsewhen that is killed right before the call of this kind and number that one of its threads makes.
-/// Whether it was killed, and not done before.
-fn is_killed_at(folder: &Folder, call: &str, number: u32, arguments: &[&str]) -> bool {
+const KILL: &str = "signal=KILL";
+
+/// Runs a command of elsewhen to which something happens, as `strace(1)` injects it, right before the call of this kind and
+/// number that one of its threads makes. Whether it did not succeed.
+fn is_hit(folder: &Folder, what: &str, call: &str, number: u32, arguments: &[&str]) -> bool {
     let mut command = Command::new("strace");
     // The tracer stays for as long as the supervisor does: it is no parent of the command.
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:signal=KILL:when={number}"), ELSEWHEN]).args(arguments);
+    command.args(["-e", &format!("inject={call}:{what}:when={number}"), ELSEWHEN]).args(arguments);
     command.env("ELSEWHEN_RUNTIME_DIR", folder.path());
     let mut tool = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut status = None;
@@ -627,9 +629,9 @@ fn at_every<const N: usize>(calls: [&str; N], act: impl Fn(&str, u32) -> bool + 
     at_once(calls.map(|call| {
         let act = &act;
         let all = move || {
-            let killed = (1..).take_while(|number| act(call, *number)).count();
-            println!("killed at {killed} calls of {call}");
-            assert!(killed > 0, "no {call} was met");
+            let hit = (1..).take_while(|number| act(call, *number)).count();
+            println!("it was hit at {hit} calls of {call}");
+            assert!(hit > 0, "no {call} was met");
         };
         Box::new(all) as Box<_>
     }));
@@ -647,7 +649,7 @@ fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_enter() {
         let pid = id(&hammer.guest);
         let when = format!("{call} {number}");
         let name = format!("{call}-{number}");
-        let is_killed = is_killed_at(&folder, call, number, &["attach", "-t", &pid, "--offset", "1h", "--name", &name]);
+        let is_killed = is_hit(&folder, KILL, call, number, &["attach", "-t", &pid, "--offset", "1h", "--name", &name]);
         if !hammer.settles(HOUR) {
             assert!(is_killed, "{when}");
             attach(&folder, &pid, &["--offset", "2h", "--name", &format!("{name}-again")]);
@@ -675,7 +677,7 @@ fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_leave() {
         let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         let when = format!("{call} {number}");
         attach(&folder, &pid, &["--to", "away"]);
-        let is_killed = is_killed_at(&folder, call, number, &["detach", "-t", &pid]);
+        let is_killed = is_hit(&folder, KILL, call, number, &["detach", "-t", &pid]);
         let is_inside = hammer.settles(HOUR);
         assert!(is_killed || !is_inside, "{when}");
         // Where it has left, this gives it its code back, if it has that not yet.
@@ -685,4 +687,63 @@ fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_leave() {
         hammer.finish_interrupted();
         is_killed
     });
+}
+
+#[test]
+fn a_tool_that_fails_leaves_a_process_that_can_enter() {
+    const TEST: &str = "a_tool_that_fails_leaves_a_process_that_can_enter";
+    if !has("strace") {
+        return skip(TEST, "no strace");
+    }
+    let folder = Folder::new("attach-fails-at");
+    at_every(["pwrite64", "ioctl", "pidfd_getfd"], |call, number| {
+        let mut hammer = Hammer::start(2);
+        let pid = id(&hammer.guest);
+        let when = format!("{call} {number}");
+        let name = format!("{call}-{number}");
+        let enter = ["attach", "-t", &pid, "--offset", "1h", "--name", &name];
+        let has_failed = is_hit(&folder, "error=EIO", call, number, &enter);
+        let is_member = hammer.settles(HOUR);
+        if has_failed {
+            assert!(!is_member, "{when}");
+            let again =
+                run(cli(&folder, &["attach", "-t", &pid, "--offset", "2h", "--name", &format!("{name}-again")]));
+            assert!(hammer.is_ahead(if again.status.success() { 2 * HOUR } else { 0 }), "{when}: {again:?}");
+            // Whoever has failed stays to let pass what the process announces.
+            assert!(again.status.success() || again.stderr.contains("has a supervisor"), "{when}: {again:?}");
+        } else {
+            detach(&folder, &pid);
+            assert!(hammer.is_ahead(0), "{when}");
+        }
+        hammer.finish();
+        has_failed
+    });
+}
+
+#[test]
+fn a_process_with_no_descriptor_left_is_refused_and_goes_on() {
+    let folder = Folder::new("attach-descriptors");
+    let mut hammer = Hammer::start(2);
+    let pid = id(&hammer.guest);
+    let process = hammer.guest.id();
+    let limit_to = |current: Option<u64>| {
+        let limit = rustix::process::Rlimit { current, maximum: Some(64) };
+        rustix::process::prlimit(Some(process), rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    // Its three, and none for a filter's listener.
+    limit_to(Some(3));
+    refused(&folder, &["attach", "-t", &pid, "--offset", "1h"], "too many open files");
+    assert!(hammer.is_ahead(0));
+    limit_to(Some(64));
+    attach(&folder, &pid, &["--offset", "1h", "--name", "first"]);
+    assert!(hammer.is_ahead(HOUR));
+    detach(&folder, &pid);
+    // None for the page.
+    limit_to(Some(3));
+    refused(&folder, &["attach", "-t", &pid, "--offset", "1h", "--name", "second"], "too many open files");
+    assert!(hammer.is_ahead(0));
+    limit_to(Some(64));
+    attach(&folder, &pid, &["--offset", "1h", "--name", "third"]);
+    assert!(hammer.is_ahead(HOUR));
+    hammer.finish();
 }
