@@ -80,6 +80,8 @@ impl Front {
             match signal.number {
                 // As process 1 of a container, orphans are ours to collect.
                 signals::SIGCHLD => process::reap_others(None),
+                // By which it says that the program goes on already, and perhaps no longer does.
+                signals::SIGCONT if signal.sender == self.supervisor => {}
                 number if signal.by_process || number == signals::SIGCONT => match &self.program {
                     // Fails only where the program has ended, which we are about to hear.
                     Some(program) => drop(program.signal(number)),

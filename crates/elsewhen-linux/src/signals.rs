@@ -18,6 +18,8 @@ pub struct Signal {
     pub number: i32,
     /// Whether a process sent it to this one or its group, not the kernel (as a terminal's ^C is).
     pub by_process: bool,
+    /// That process, where one did.
+    pub sender: u32,
 }
 
 impl Signals {
@@ -48,7 +50,12 @@ impl Signals {
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: the kernel writes at most the size of the struct.
         let read = unsafe { libc::read(self.fd.as_raw_fd(), (&raw mut info).cast(), size) };
-        (read == size as isize).then_some(Signal { number: info.ssi_signo as i32, by_process: info.ssi_code <= 0 })
+        let by_process = info.ssi_code <= 0;
+        (read == size as isize).then_some(Signal {
+            number: info.ssi_signo as i32,
+            by_process,
+            sender: if by_process { info.ssi_pid } else { 0 },
+        })
     }
 }
 

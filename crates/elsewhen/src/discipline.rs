@@ -208,10 +208,8 @@ impl Inner {
             if !(0..limit).contains(&fraction) {
                 return Err(EINVAL);
             }
-            let step = i128::from(get(timex, SECONDS)) * i128::from(NSEC_PER_SEC) + i128::from(fraction * unit);
-            let to = i128::from(self.now_ns(Timeline::Realtime)) + step;
-            let date = jiff::Timestamp::from_nanosecond(to).map_err(|_| EINVAL)?;
-            self.change(&Spec::new().at(date)).map_err(|_| EINVAL)?;
+            let step = jiff::SignedDuration::new(get(timex, SECONDS), (fraction * unit) as i32);
+            self.change(&Spec::new().by(Family::Realtime, step)).map_err(|_| EINVAL)?;
             discipline.clear();
         }
         if modes & ADJ_STATUS != 0 {

@@ -334,7 +334,7 @@ static void sockets(void)
 static const char *about(int64_t sec)
 {
     int64_t apart = sec - now(0) / SECOND;
-    return apart >= -5 && apart <= 5 ? "now" : "another time";
+    return apart >= -600 && apart <= 600 ? "now" : "another time";
 }
 
 static void files(void)

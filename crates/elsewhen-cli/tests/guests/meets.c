@@ -85,11 +85,29 @@ static int rearmed(void)
     return 0;
 }
 
+static int ready[2];
+
+/* A moment so far ahead, by the date before anybody changes that. */
+static struct timespec in(long seconds)
+{
+    struct timespec end = now(CLOCK_REALTIME);
+    end.tv_sec += seconds;
+    if (write(ready[1], "", 1) != 1)
+        _exit(1);
+    return end;
+}
+
 static int child(int (*wait)(void), int stop, long seconds)
 {
+    char byte;
+    if (pipe(ready) != 0)
+        return 1;
     pid_t waiter = fork();
     if (waiter == 0)
         _exit(wait());
+    /* By when it wants to end it knows. */
+    if (read(ready[0], &byte, 1) != 1)
+        return 1;
     usleep(200000);
     if (stop) {
         kill(waiter, SIGSTOP);
@@ -108,8 +126,7 @@ static int waits_for_a_condition(void)
 {
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-    struct timespec end = now(CLOCK_REALTIME);
-    end.tv_sec += 3600;
+    struct timespec end = in(3600);
     pthread_mutex_lock(&mutex);
     return pthread_cond_timedwait(&condition, &mutex, &end);
 }
@@ -119,8 +136,7 @@ static int sleeps_with_a_timer(void)
     struct sigaction action = { .sa_handler = handle };
     sigaction(SIGALRM, &action, NULL);
     timer_until(3600);
-    struct timespec end = now(CLOCK_REALTIME);
-    end.tv_sec += 7200;
+    struct timespec end = in(7200);
     return clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &end, NULL);
 }
 

@@ -2339,7 +2339,7 @@ static void attempt(const struct test *test)
     setpgid(child, child);
     int status = 0;
     pid_t over = 0;
-    for (int ms = 0; ms < 30000 && (over = waitpid(child, &status, WNOHANG)) == 0; ms += 2)
+    for (int ms = 0; ms < 120000 && (over = waitpid(child, &status, WNOHANG)) == 0; ms += 2)
         poll(NULL, 0, 2);
     kill(-child, SIGKILL);
     if (over == 0) {

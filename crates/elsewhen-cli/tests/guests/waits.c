@@ -721,10 +721,13 @@ static int64_t way_setitimer_interval(int64_t ns) {
 }
 
 static int64_t way_alarm(int64_t ns) {
+    sigset_t block = only(SIGALRM), old;
     handle(SIGALRM, catch);
+    sigprocmask(SIG_BLOCK, &block, &old);
     alarm(seconds_of(ns));
     while (caught == 0)
-        pause();
+        sigsuspend(&old);
+    sigprocmask(SIG_SETMASK, &old, NULL);
     return seconds_of(ns) * NS_IN_S;
 }
 

@@ -37,16 +37,19 @@ func read(d time.Duration, network, address string) {
 	listener, err := net.Listen(network, address)
 	must(err == nil, "listen")
 	defer listener.Close()
+	accepted := make(chan struct{})
 	go func() {
 		// Nothing is ever written.
 		peer, err := listener.Accept()
 		must(err == nil, "accept")
+		close(accepted)
 		peer.Read(make([]byte, 1))
 		peer.Close()
 	}()
 	conn, err := net.Dial(network, listener.Addr().String())
 	must(err == nil, "dial")
 	defer conn.Close()
+	<-accepted
 	must(conn.SetReadDeadline(time.Now().Add(d)) == nil, "set the deadline")
 	_, err = conn.Read(make([]byte, 1))
 	must(errors.Is(err, os.ErrDeadlineExceeded), "the read did not end by its deadline")

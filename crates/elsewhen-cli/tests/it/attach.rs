@@ -108,7 +108,7 @@ impl Hammer {
     fn start(threads: usize) -> Self {
         let mut command = Command::new(guest("hammer"));
         command.arg(threads.to_string()).stdin(Stdio::piped());
-        let mut guest = harness::start_for(command, Duration::from_secs(60));
+        let mut guest = start(command);
         let stdin = guest.stdin();
         assert_eq!(guest.must_say(), "ready");
         Self { guest, stdin }
@@ -331,16 +331,19 @@ fn a_member_that_has_lost_what_was_added_to_its_vdso_is_repaired() {
 
 /// Kills the one process that holds a namespace of this folder without being a member.
 fn kill_supervisor(folder: &Folder) {
-    let supervisors: Vec<u32> = fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-            name == "elsewhen-super\n" && maps.contains(folder.path().to_str().unwrap())
-        })
-        .collect();
-    assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+    let is_one = |pid: &u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        name == "elsewhen-super\n" && maps.contains(folder.path().to_str().unwrap())
+    };
+    let processes =
+        || fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut supervisors: Vec<u32> = Vec::new();
+    // One that has nobody to serve ends by itself.
+    until("there is one supervisor", || {
+        supervisors = processes().filter(is_one).collect();
+        supervisors.len() == 1
+    });
     kill_whole(supervisors[0] as i32);
 }
 
@@ -507,10 +510,28 @@ fn runs(argument: &str) -> bool {
     })
 }
 
-/// Points in time to kill a tool at that takes so long by itself: few while it starts, and some when it has surely ended.
-fn moments(took: Duration) -> impl Iterator<Item = Duration> {
+/// Has a tool, which takes so long by itself, killed at many points in time: few while it starts, and some when it has surely
+/// ended. `round` is given these, and says whether the tool had done its work. Some must come before that and some after:
+/// there are more rounds, earlier or later ones, until that is so.
+fn kill_at_many_moments(took: Duration, mut round: impl FnMut(usize, Duration) -> bool) {
+    const MORE: usize = 20;
     let within = (0..30).map(|step| 0.3 + 0.03 * f64::from(step));
-    within.chain([1.5, 2.0, 3.0]).map(move |part| took.mul_f64(part))
+    let parts: Vec<f64> = within.chain([1.5, 2.0, 3.0]).collect();
+    let (mut done, mut not_done) = (0, 0);
+    let mut part = 1.0;
+    for at in 0..parts.len() + MORE {
+        if at >= parts.len() && done > 0 && not_done > 0 {
+            break;
+        }
+        part = match parts.get(at) {
+            Some(part) => *part,
+            None if done == 0 => part * 2.0,
+            None => part.min(1.0) * 0.7,
+        };
+        *if round(at, took.mul_f64(part)) { &mut done } else { &mut not_done } += 1;
+    }
+    println!("it was killed {done} times after its work was done, and {not_done} times before");
+    assert!(done > 0 && not_done > 0, "{done} times it was done, {not_done} times not: some of each must be tried");
 }
 
 #[test]
@@ -522,8 +543,7 @@ fn a_tool_that_is_killed_leaves_right_clocks_of_one_side() {
         attach(&folder, &id(&hammer.guest), &["--offset", "1h"]);
         began.elapsed()
     };
-    let (mut entered, mut outside) = (0, 0);
-    for (round, moment) in moments(took).enumerate() {
+    kill_at_many_moments(took, |round, moment| {
         let mut hammer = Hammer::start(3);
         let pid = id(&hammer.guest);
         let name = format!("killed-{round}");
@@ -537,20 +557,15 @@ fn a_tool_that_is_killed_leaves_right_clocks_of_one_side() {
         tool.wait().unwrap();
         // What has a session of its own completes the work, and a thread that was sent comes to its end by itself.
         until("it has entered, or nobody is left to let it enter", || hammer.is_ahead(HOUR) || !runs(&name));
-        sleep(Duration::from_millis(400));
-        let ahead = hammer.is_ahead(HOUR);
-        assert!(ahead || hammer.is_ahead(0), "round {round}");
-        if ahead {
-            entered += 1;
-        } else {
+        let mut has_entered = hammer.settles(HOUR);
+        if !has_entered {
             // It can still enter, unless the thread has come to its end only now.
             let repaired = format!("repaired-{round}");
             let again = run(cli(&folder, &["attach", "-t", &pid, "--offset", "2h", "--name", &repaired]));
             if again.status.success() {
-                outside += 1;
                 assert!(hammer.is_ahead(2 * HOUR), "round {round}: after it was repaired");
             } else {
-                entered += 1;
+                has_entered = true;
                 assert!(again.stderr.contains("is in a namespace already"), "round {round}: {again:?}");
                 until("the thread has come to its end", || hammer.is_ahead(HOUR));
             }
@@ -558,9 +573,8 @@ fn a_tool_that_is_killed_leaves_right_clocks_of_one_side() {
         detach(&folder, &pid);
         assert!(hammer.is_ahead(0), "round {round}: after it has left");
         hammer.finish_interrupted();
-    }
-    println!("{entered} had entered, {outside} had not");
-    assert!(entered > 0 && outside > 0, "{entered} had entered, {outside} had not: some of each must be tried");
+        has_entered
+    });
 }
 
 #[test]
@@ -575,8 +589,7 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
     let began = Instant::now();
     detach(&folder, &pid);
     let took = began.elapsed();
-    let (mut inside, mut outside) = (0, 0);
-    for (round, moment) in moments(took).enumerate() {
+    kill_at_many_moments(took, |round, moment| {
         attach(&folder, &pid, &["--to", "away"]);
         assert!(hammer.is_ahead(HOUR), "round {round}");
         let mut command = cli(&folder, &["detach", "-t", &pid]);
@@ -585,22 +598,17 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
         // Fails where it has ended, and has then done all of it.
         let _ = tool.kill();
         tool.wait().unwrap();
-        // The thread that was sent comes to its end by itself.
-        sleep(Duration::from_millis(400));
-        if hammer.is_ahead(HOUR) {
-            inside += 1;
-            detach(&folder, &pid);
-        } else {
-            outside += 1;
-            assert!(hammer.is_ahead(0), "round {round}");
-            // Where its code is not the kernel's yet, this gives it that back; else it has left already.
-            run(cli(&folder, &["detach", "-t", &pid]));
-        }
+        let has_left = !hammer.settles(HOUR);
+        // Where its code is not the kernel's yet, this gives it that back; where it has left and has that, it is refused.
+        let again = run(cli(&folder, &["detach", "-t", &pid]));
+        assert!(
+            again.status.success() || again.stderr.contains("has left its namespace already"),
+            "{round}: {again:?}"
+        );
         assert!(hammer.is_ahead(0), "round {round}");
         assert_eq!(vdso(&pid)[..used], original[..used], "round {round}");
-    }
-    println!("{inside} were still inside, {outside} were not");
-    assert!(inside > 0 && outside > 0, "{inside} were still inside, {outside} were not: some of each must be tried");
+        has_left
+    });
     hammer.finish_interrupted();
 }
 

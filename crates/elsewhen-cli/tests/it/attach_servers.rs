@@ -7,9 +7,8 @@ use crate::servers::{
 use crate::waits::Place;
 use elsewhen::{Family, Namespace, SignedDuration, Spec};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -39,28 +38,51 @@ fn is_ahead(shown: &str, ahead: i128, step: i128, read: impl FnOnce() -> i128) {
 /// Lets processes enter and leave while `serve` is called over and over, which fails where a request does.
 fn cycle_under_load(pids: &[u32], serve: impl Fn() + Sync) {
     let (namespace, over) = (away(), AtomicBool::new(false));
+    let served = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let (serve, over) = (&serve, &over);
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(move || {
-                    let mut served = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        serve();
-                        served += 1;
-                    }
-                    served
-                })
-            })
-            .collect();
-        for _ in 0..15 {
+        for served in &served {
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    serve();
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // They end even where this fails.
+        let _over = Over(over);
+        let mut cycles = 0;
+        until("both clients have been served often, and in many cycles", || {
             pids.iter().for_each(|pid| namespace.attach(*pid).unwrap());
             thread::sleep(Duration::from_millis(5));
             pids.iter().for_each(|pid| Namespace::detach(*pid).unwrap());
-        }
-        over.store(true, Ordering::Relaxed);
-        assert!(clients.into_iter().all(|client| client.join().unwrap() > 10));
+            cycles += 1;
+            cycles >= 15 && served.iter().all(|served| served.load(Ordering::Relaxed) > 10)
+        });
     });
+}
+
+/// Says that it is over when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does something to the processes of a server, of which all but some may have ended before their turn.
+fn each_that_lives(server: &Started, lasting: &[u32], act: impl Fn(u32) -> elsewhen::Result<()>) {
+    for pid in tree(server) {
+        if let Err(error) = act(pid) {
+            assert!(!lasting.contains(&pid), "{error}");
+            let has_ended = || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                stat.map_or(true, |stat| stat.contains(") Z "))
+            };
+            until(&format!("{pid} has ended, which said {error}"), has_ended);
+        }
+    }
 }
 
 #[test]
@@ -133,27 +155,27 @@ fn postgresql_enters_with_its_backends() {
     let mut session = psql().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut to, from) = (session.stdin.take().unwrap(), BufReader::new(session.stdout.take().unwrap()));
     let mut lines = from.lines();
-    let mut in_session = || {
-        writeln!(to, "{NOW};").unwrap();
-        lines.next().unwrap().unwrap().parse::<i128>().unwrap() * 1000
+    let mut answer = |query: &str| {
+        writeln!(to, "{query};").unwrap();
+        lines.next().unwrap().unwrap()
     };
+    let backend: u32 = answer("select pg_backend_pid()").parse().unwrap();
+    let mut in_session = || answer(NOW).parse::<i128>().unwrap() * 1000;
     let anew = || ask(NOW).success().stdout.trim().parse::<i128>().unwrap() * 1000;
     is_ahead("the session", 0, 1000, &mut in_session);
     let namespace = away();
     let pids = tree(&server);
     assert!(pids.len() > 3, "{pids:?}");
-    pids.iter().for_each(|pid| namespace.attach(*pid).unwrap());
+    // The first, and the session's.
+    let lasting = [pid_of(&server), backend];
+    each_that_lives(&server, &lasting, |pid| namespace.attach(pid));
     is_ahead("the session inside", AWAY, 1000, &mut in_session);
     is_ahead("a new session inside", AWAY, 1000, anew);
     ask("set statement_timeout = 300; select pg_sleep(0.1)").success();
     let timeout = ask("set statement_timeout = 100; select pg_sleep(100000)");
     assert!(timeout.stderr.contains("canceling statement due to statement timeout"), "{timeout:?}");
-    for pid in tree(&server) {
-        // Its workers come and go.
-        if let Err(error) = Namespace::detach(pid) {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{error}");
-        }
-    }
+    // Its workers come and go.
+    each_that_lives(&server, &lasting, Namespace::detach);
     is_ahead("the session outside", 0, 1000, &mut in_session);
     is_ahead("a new session outside", 0, 1000, anew);
     drop(to);

@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long waits may seem too short by a clock that is a thousand times as fast: what the host's counts in a
 /// microsecond.
 const ROUNDED: i128 = 1_000_000;
-/// How long waits that the kernel counts in ticks may seem too short by such a clock: they begin at the last tick.
-const TICK: i128 = 10_000 * ROUNDED;
+/// How long waits that the kernel counts in ticks may seem too short by such a clock: they begin at the last tick, which may
+/// have been late.
+const TICK: i128 = 40_000 * ROUNDED;
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 const ECANCELED: i32 = 125;
 
@@ -135,6 +136,15 @@ pub(crate) struct Guest {
     ready: Instant,
 }
 
+/// Whether all threads of a process sleep.
+fn sleeps(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat"));
+        stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')))
+    })
+}
+
 impl Guest {
     /// Starts it in a namespace, with all waits of these kinds.
     pub(crate) fn start(namespace: &Namespace, form: Form, length: Duration, kinds: &[&str]) -> Self {
@@ -175,7 +185,9 @@ impl Guest {
         let (line, ready) = guest.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{form:?}: {error}"));
         assert_eq!(line, "ready", "{form:?}");
         guest.ready = ready;
-        // Until all are in the call.
+        // Until all are in the call: asleep, and for the second time where they had to get there.
+        let id = guest.id();
+        until("all sleep", || elsewhen::tree(id).unwrap().into_iter().all(sleeps));
         sleep(Duration::from_millis(150));
         guest
     }
@@ -368,7 +380,7 @@ fn a_step_back_makes_all_wait_longer() {
             guest.all_until(
                 "what no step concerns",
                 &[DEADLINES, DURATIONS].concat(),
-                guest.started + length + LATE,
+                guest.started + length + 2 * LATE,
                 0,
             );
             guest.none_until("after the step back", guest.started + length + Duration::from_millis(500));
@@ -437,7 +449,9 @@ fn who_is_about_to_be_over_as_the_clock_slows_down_waits_on() {
             let mut guest = Guest::start(&namespace, form, Duration::from_secs(40), WAITS);
             sleep((guest.ready + Duration::from_millis(400) - before_end).saturating_duration_since(Instant::now()));
             namespace.set(&Spec::new().rate(rate(1.0))).unwrap();
-            guest.all_until("about to be over", WAITS, soon() + LATE, ROUNDED / 10);
+            // Who began late waits longer.
+            let whole = Instant::now() + Duration::from_secs(40) + LATE;
+            guest.all_until("about to be over", WAITS, whole, ROUNDED / 10);
         }
     });
 }
@@ -498,7 +512,7 @@ fn frozen_clocks_let_waits_take_their_time() {
 fn who_waits_for_a_date_waits_on_after_a_thaw() {
     in_every_form("who_waits_for_a_date_waits_on_after_a_thaw", |form| {
         for namespace in both() {
-            let length = Duration::from_secs(2);
+            let length = Duration::from_secs(6);
             let mut guest = Guest::start(&namespace, form, length, DATES);
             guest.none_until("before the freeze", Instant::now());
             namespace.set(&Spec::new().freeze(Family::Realtime)).unwrap();

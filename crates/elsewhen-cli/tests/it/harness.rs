@@ -144,9 +144,14 @@ impl Started {
         self.child.stdin.take().expect("standard input is piped")
     }
 
+    /// Until when it may take for what comes next: nothing waits for ever, but a conversation takes its time.
+    fn patience(&self) -> Instant {
+        self.deadline.max(Instant::now() + PATIENCE)
+    }
+
     /// The next line of its standard output, without the newline; `None` at the end.
     pub(crate) fn line(&mut self) -> Option<String> {
-        match self.out.next(self.deadline) {
+        match self.out.next(self.patience()) {
             Ok(line) => line.map(|line| line.trim_end().to_owned()),
             Err(()) => self.give_up("wrote no line"),
         }
@@ -175,15 +180,16 @@ impl Started {
     pub(crate) fn finish(mut self) -> Outcome {
         drop(self.child.stdin.take());
         let status = self.end();
+        let deadline = self.patience();
         loop {
-            match self.out.next(self.deadline) {
+            match self.out.next(deadline) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(()) => self.give_up("ended, but its standard output stays open"),
             }
         }
         loop {
-            match self.err.next(self.deadline) {
+            match self.err.next(deadline) {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(()) => self.give_up("ended, but its standard error stays open"),
@@ -198,10 +204,11 @@ impl Started {
 
     /// Waits for the end of the program only.
     pub(crate) fn end(&mut self) -> ExitStatus {
+        let deadline = self.patience();
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return status,
-                Ok(None) if Instant::now() < self.deadline => thread::sleep(Duration::from_millis(2)),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
                 Ok(None) => self.give_up("did not end"),
                 Err(error) => panic!("{}: {error}", self.shown),
             }
@@ -209,7 +216,7 @@ impl Started {
     }
 
     /// What it has written to standard error so far.
-    fn errors(&mut self) -> String {
+    pub(crate) fn errors(&mut self) -> String {
         while let Ok(Some(_)) = self.err.next(Instant::now() + Duration::from_millis(200)) {}
         String::from_utf8_lossy(&self.err.seen).into_owned()
     }
@@ -280,6 +287,14 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Fails if a clock goes back each time that something is done, which says how often it went: a writer that is stopped at the
+/// moment of its one store lets MONOTONIC go back, and on a busy machine that can happen.
+#[track_caller]
+pub(crate) fn unless_each_time_back(act: impl Fn() -> u64) {
+    let back: Vec<u64> = (0..3).map(|_| act()).take_while(|back| *back > 0).collect();
+    assert!(back.len() < 3, "clocks went back each time: {back:?}");
 }
 
 /// Kills a process, and waits until none of its threads holds anything any more.
@@ -424,6 +439,8 @@ impl Folder {
 
     pub(crate) fn new_in(folder: &Path, name: &str) -> Self {
         let path = folder.join(format!("elsewhen-{}-{name}", std::process::id()));
+        // Of a process of that number which did not come to its end.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Self(path)

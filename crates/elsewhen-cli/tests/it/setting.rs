@@ -536,15 +536,23 @@ fn a_date_that_stands_can_be_set_and_stands_there() {
     guest.finish();
 }
 
-/// Waits until an offset has been slewed, for which 2000 times as long is needed, and fails unless the clock has then
-/// gained it and runs on as before.
-fn check_slewed(guest: &mut Setting, start: i128, offset: i128) {
-    sleep(Duration::from_nanos(u64::try_from(offset.abs() * 2000).unwrap()) + Duration::from_millis(100));
-    let gained = ahead(guest.clocks()) - start;
-    assert!((gained - offset).abs() < 10_000, "{offset} was to be gained, and {gained} was");
-    within("the pace afterwards", guest.pace(Duration::from_millis(200)), -5.0, 5.0);
-    let gained = ahead(guest.clocks()) - start;
-    assert!((gained - offset).abs() < 10_000, "{offset} was to be gained, and later {gained} was");
+/// Has an offset slewed, for which 2000 times as long is needed, and fails unless the clock has then gained it and runs on as
+/// before. `begin` asks for it, and returns how far ahead the clock was then. A supervisor that is late to say when a
+/// slew ends lets the clock gain more, so it may be done again.
+fn check_slewed(guest: &mut Setting, offset: i128, mut begin: impl FnMut(&mut Setting) -> i128) {
+    for again in (0..4).rev() {
+        let start = begin(guest);
+        sleep(Duration::from_nanos(u64::try_from(offset.abs() * 2000).unwrap()) + Duration::from_millis(100));
+        let gained = ahead(guest.clocks()) - start;
+        if (gained - offset).abs() >= 10_000 {
+            assert!(again > 0, "{offset} was to be gained, and {gained} was");
+            continue;
+        }
+        within("the pace afterwards", guest.pace(Duration::from_millis(200)), -5.0, 5.0);
+        let later = ahead(guest.clocks()) - start;
+        assert!((later - gained).abs() < 10_000, "{offset} was to be gained, and later {later} was, after {gained}");
+        return;
+    }
 }
 
 #[test]
@@ -554,16 +562,19 @@ fn an_offset_is_slewed_and_what_is_left_is_told() {
         for (modes, offset, unit) in
             [(ADJ_OFFSET | ADJ_STATUS, 100, 1000), (ADJ_OFFSET | ADJ_STATUS | ADJ_NANO, -100_000, 1)]
         {
-            let start = ahead(guest.clocks());
-            let asked = Instant::now();
-            let set = guest.adjust(modes, &format!("offset={offset} status=1")).succeeded();
-            // At 500 parts in a million, from when it has been set to when that is told.
-            let slewed = asked.elapsed().as_secs_f64() * 500e-6 * 1e9 / f64::from(unit) / f64::from(i32::abs(offset));
-            assert!((0.9 - slewed..=1.0).contains(&(set.field("offset") as f64 / f64::from(offset))), "{set:?}");
-            sleep(Duration::from_millis(50));
-            let left = guest.adjust(0, "").field("offset");
-            assert!((0.0..0.8).contains(&(left as f64 / f64::from(offset))), "{left} is left of {offset}");
-            check_slewed(guest, start, i128::from(offset * unit));
+            check_slewed(guest, i128::from(offset * unit), |guest| {
+                let start = ahead(guest.clocks());
+                let asked = Instant::now();
+                let set = guest.adjust(modes, &format!("offset={offset} status=1")).succeeded();
+                // At 500 parts in a million, from when it has been set to when that is told.
+                let slewed =
+                    asked.elapsed().as_secs_f64() * 500e-6 * 1e9 / f64::from(unit) / f64::from(i32::abs(offset));
+                assert!((0.9 - slewed..=1.0).contains(&(set.field("offset") as f64 / f64::from(offset))), "{set:?}");
+                sleep(Duration::from_millis(50));
+                let left = guest.adjust(0, "").field("offset");
+                assert!((0.0..0.8).contains(&(left as f64 / f64::from(offset))), "{left} is left of {offset}");
+                start
+            });
             assert_eq!(guest.adjust(0, "").field("offset"), 0);
         }
     });
@@ -573,21 +584,27 @@ fn an_offset_is_slewed_and_what_is_left_is_told() {
 fn adjtime_slews_and_returns_what_was_left_before() {
     in_every_build("adjtime_slews_and_returns_what_was_left_before", |guest| {
         let left = |guest: &mut Setting, call: &str| guest.call(call).succeeded().field("");
-        let start = ahead(guest.clocks());
-        assert_eq!(left(guest, "adjtime 100"), 0);
-        sleep(Duration::from_millis(50));
-        let rest = left(guest, "adjtime -");
-        assert!((0..=75).contains(&rest), "{rest} us are left");
-        check_slewed(guest, start, 100_000);
+        check_slewed(guest, 100_000, |guest| {
+            let start = ahead(guest.clocks());
+            assert_eq!(left(guest, "adjtime 100"), 0);
+            sleep(Duration::from_millis(50));
+            let rest = left(guest, "adjtime -");
+            assert!((0..=75).contains(&rest), "{rest} us are left");
+            start
+        });
         assert_eq!(left(guest, "adjtime -"), 0);
-        let start = ahead(guest.clocks());
-        assert_eq!(left(guest, "adjtime -50"), 0);
-        check_slewed(guest, start, -50_000);
+        check_slewed(guest, -50_000, |guest| {
+            let start = ahead(guest.clocks());
+            assert_eq!(left(guest, "adjtime -50"), 0);
+            start
+        });
         // A new one takes the place of one that is not over.
-        assert_eq!(left(guest, "adjtime 100000"), 0);
-        let (start, rest) = (ahead(guest.clocks()), left(guest, "adjtime 20"));
-        assert!((90_000..=100_000).contains(&rest), "{rest} us are left");
-        check_slewed(guest, start, 20_000);
+        check_slewed(guest, 20_000, |guest| {
+            assert_eq!(left(guest, "adjtime 100000"), 0);
+            let (start, rest) = (ahead(guest.clocks()), left(guest, "adjtime 20"));
+            assert!((90_000..=100_000).contains(&rest), "{rest} us are left");
+            start
+        });
     });
 }
 

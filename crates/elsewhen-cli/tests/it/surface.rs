@@ -6,13 +6,14 @@
 use crate::harness::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
 /// How long a run may take: cases that hang are given up in groups.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 /// How much earlier than it should a wait may end, in the host's time.
 const EARLY: i128 = SECOND / 1000;
 /// How much later: a busy machine is late, and a wait that was not translated is later than that.
@@ -89,6 +90,10 @@ impl Inside {
         (self.rate.0 / self.rate.1).max(1)
     }
 
+    fn command(&self, path: &Path) -> Command {
+        if self.flags.is_empty() { Command::new(path) } else { elsewhen(self.flags, path) }
+    }
+
     fn offset_of(&self, clock: usize) -> i128 {
         match clock {
             0 | 5 | 8 | 11 => self.shift.realtime,
@@ -105,6 +110,15 @@ struct Observed {
     error: i32,
     elapsed: i128,
     words: Vec<String>,
+}
+
+impl Observed {
+    /// Whether it never came to be in the midst of a wait when it was to.
+    fn is_given_up(&self) -> bool {
+        /// As the guest says it.
+        const GIVEN_UP: i32 = 75;
+        self.result == "failed" && self.error == GIVEN_UP
+    }
 }
 
 /// All cases of a run, and the host's clocks around it.
@@ -176,6 +190,19 @@ fn listed() -> Vec<(String, String)> {
         .collect()
 }
 
+/// What is wrong with a case.
+struct Wrong {
+    what: String,
+    /// Whether a busy machine can do that: then the case is made again.
+    may_be_noise: bool,
+}
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self { what, may_be_noise: false }
+    }
+}
+
 /// A word's form and its numbers; all other words are forms.
 fn form(word: &str) -> (&str, Vec<i128>) {
     word.split_once('=').map_or((word, Vec::new()), |(form, numbers)| {
@@ -184,12 +211,15 @@ fn form(word: &str) -> (&str, Vec<i128>) {
 }
 
 /// Fails unless a case did what it did natively.
-fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Result<(), String> {
+fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Result<(), Wrong> {
     let within = |what: &str, ns: i128, least: i128, most: i128| {
         if (least..=most).contains(&ns) { Ok(()) } else { Err(format!("{what}: {ns} is not in {least}..={most}")) }
     };
+    if seen.is_given_up() || natively.is_given_up() {
+        return Err(Wrong { what: "was not met in the midst of a wait".to_owned(), may_be_noise: true });
+    }
     if (&seen.result, seen.error) != (&natively.result, natively.error) {
-        return Err(format!("not {} {}", natively.result, natively.error));
+        return Err(format!("not {} {}", natively.result, natively.error).into());
     }
     if ["skip", "died"].contains(&seen.result.as_str()) {
         return Ok(());
@@ -197,7 +227,7 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
     let (seen_words, native_words) =
         (seen.words.iter().map(|word| form(word)), natively.words.iter().map(|word| form(word)));
     if !seen_words.clone().map(|(form, _)| form).eq(native_words.clone().map(|(form, _)| form)) {
-        return Err(format!("not {:?}", natively.words));
+        return Err(format!("not {:?}", natively.words).into());
     }
     // Not before its own time has come and not before something has happened in the host's, and soon after that.
     let least = seen_words.clone().map(|word| match (word.0, &word.1[..]) {
@@ -207,7 +237,10 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
     });
     let least = least.max().unwrap_or(0);
     let late = if seen_words.clone().any(|(form, _)| form == "cpu") { i128::MAX / 2 } else { LATE };
-    within("elapsed", seen.elapsed, least - EARLY, least + late)?;
+    // A tick may be late as a wait begins that is counted in these.
+    let by_ticks = seen_words.clone().any(|word| matches!((word.0, &word.1[..]), ("after", &[_, slack]) if slack > 0));
+    within("elapsed", seen.elapsed, least - EARLY, least + late)
+        .map_err(|what| Wrong { what, may_be_noise: by_ticks || seen.elapsed > least })?;
     for ((form, numbers), (_, natively)) in seen_words.zip(native_words) {
         match (form, &numbers[..]) {
             ("after", [_, _]) | ("host", [_]) => {}
@@ -245,10 +278,11 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
             // Both were read in the middle of a tick of the kernel, which can be one of these or less.
             ("ticks", &[distance]) => {
                 let off = 3 * inside.haste() + 2;
-                within(form, distance, natively[0] - off, natively[0] + off)?;
+                let noisy = |what| Wrong { what, may_be_noise: true };
+                within(form, distance, natively[0] - off, natively[0] + off).map_err(noisy)?;
             }
             (_, []) => {}
-            _ => return Err(format!("{form} with other numbers")),
+            _ => return Err(format!("{form} with other numbers").into()),
         }
     }
     Ok(())
@@ -257,18 +291,52 @@ fn check(inside: &Inside, run: &Run, seen: &Observed, natively: &Observed) -> Re
 /// What natively has no right to set a clock, as members have none.
 const WITHOUT_RIGHTS: &str = "-without-rights";
 
+/// How often cases are made again about which a busy machine may be to blame.
+const AGAIN: usize = 3;
+
+/// Something to complain of.
+struct Complaint {
+    case: String,
+    text: String,
+    may_be_noise: bool,
+}
+
 /// Compares all cases of a run with the native ones.
-fn complaints(inside: &Inside, run: &Run, natively: &Run) -> Vec<String> {
+fn compare(inside: &Inside, run: &Run, natively: &Run) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for (case, seen) in &run.cases {
         let unprivileged = natively.cases.get(&format!("{case}{WITHOUT_RIGHTS}")).filter(|_| !inside.settable);
         let natively = unprivileged.or_else(|| natively.cases.get(case));
-        let checked = natively.ok_or_else(|| "not made natively".to_owned());
-        if let Err(what) = checked.and_then(|natively| check(inside, run, seen, natively)) {
-            complaints.push(format!("{:?}: {case}: {what}: {seen:?}", inside.flags));
+        let checked = natively.ok_or_else(|| "not made natively".to_owned().into());
+        if let Err(Wrong { what, may_be_noise }) = checked.and_then(|natively| check(inside, run, seen, natively)) {
+            let text = format!("{:?}: {case}: {what}: {seen:?}", inside.flags);
+            complaints.push(Complaint { case: case.clone(), text, may_be_noise });
         }
     }
     complaints
+}
+
+/// Compares all cases of a run with the native ones. Those that noise may have spoilt are made again, here and natively, and
+/// must then be right.
+fn complaints(inside: &Inside, path: &Path, run: &Run, natively: &Run, khz: &str) -> Vec<String> {
+    let mut complaints = compare(inside, run, natively);
+    for _ in 0..AGAIN {
+        let (noisy, others): (Vec<_>, Vec<_>) = complaints.into_iter().partition(|complaint| complaint.may_be_noise);
+        complaints = others;
+        if noisy.is_empty() {
+            break;
+        }
+        let cases: Vec<String> = noisy.into_iter().map(|complaint| complaint.case).collect();
+        println!("again, with {:?}: {}", inside.flags, cases.join(" "));
+        let partners = cases.iter().map(|case| format!("{case}{WITHOUT_RIGHTS}"));
+        let partners = partners.filter(|partner| natively.cases.contains_key(partner));
+        let both: Vec<String> = cases.iter().cloned().chain(partners).collect();
+        let natively = observe(Command::new(guest("surface")), khz, NATIVE.wait_ms, &both);
+        let run = observe(inside.command(path), khz, inside.wait_ms, &cases);
+        assert!(cases.iter().eq(run.cases.keys()), "not all of {cases:?} are made again");
+        complaints.extend(compare(inside, &run, &natively));
+    }
+    complaints.into_iter().map(|complaint| complaint.text).collect()
 }
 
 /// Fails if there is something to complain of.
@@ -279,11 +347,11 @@ fn must_be_none(complaints: &[String]) {
 
 #[test]
 fn system_calls_take_their_time_natively() {
-    let (natively, _) = match native() {
+    let (natively, khz) = match native() {
         Ok(native) => native,
         Err(reason) => return skip("system_calls_take_their_time_natively", reason),
     };
-    must_be_none(&complaints(&NATIVE, natively, natively));
+    must_be_none(&complaints(&NATIVE, &guest("surface"), natively, natively, khz));
     let cases = listed();
     let names: BTreeSet<_> = cases.iter().map(|(_, case)| case).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
@@ -291,7 +359,8 @@ fn system_calls_take_their_time_natively() {
     let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
     for (case, seen) in &natively.cases {
         assert!(seen.result != "died" || case.starts_with("vsyscall-"), "{case}: {seen:?}");
-        assert!(!["hangs", "failed"].contains(&seen.result.as_str()), "{case}: {seen:?}");
+        let is_made = seen.is_given_up() || !["hangs", "failed"].contains(&seen.result.as_str());
+        assert!(is_made, "{case}: {seen:?}");
         if seen.result == "skip" {
             *skipped.entry(seen.words.join(" ")).or_default() += 1;
         }
@@ -312,10 +381,10 @@ fn system_calls_are_in_the_time_of_their_namespace() {
             skip(&format!("surface as {:?}", inside.build), &reason);
             guest("surface")
         });
-        let run = observe(elsewhen(inside.flags, path), khz, inside.wait_ms, &[]);
+        let run = observe(inside.command(&path), khz, inside.wait_ms, &[]);
         let missing = natively.cases.keys().filter(|case| !run.cases.contains_key(*case));
         let missing = missing.map(|case| format!("{:?}: {case} is missing", inside.flags));
-        missing.chain(complaints(inside, &run, natively)).collect::<Vec<_>>()
+        missing.chain(complaints(inside, &path, &run, natively, khz)).collect::<Vec<_>>()
     };
     // They mostly sleep, so some can run at the same time.
     let mut all = Vec::new();
@@ -343,9 +412,10 @@ fn a_clock_that_can_be_set_is_not_set_to_nonsense() {
         listed().into_iter().filter(|(row, case)| setting.contains(&row.as_str()) && !case.ends_with(WITHOUT_RIGHTS));
     let cases: Vec<String> = cases.map(|(_, case)| case).collect();
     let inside = Inside { flags: &["--settable"], ..NATIVE };
-    let run = observe(elsewhen(inside.flags, guest("surface")), khz, inside.wait_ms, &cases);
+    let path = guest("surface");
+    let run = observe(inside.command(&path), khz, inside.wait_ms, &cases);
     assert_eq!(run.cases.len(), cases.len());
-    must_be_none(&complaints(&inside, &run, natively));
+    must_be_none(&complaints(&inside, &path, &run, natively, khz));
 }
 
 /// Rows that have a test of their own: what concerns the mask and the action of SIGSYS, filters of the program, files, and what is refused.
