@@ -433,8 +433,8 @@ fn a_step_of_adjtimex_moves_the_clock_by_so_much() {
                 guest.call(&format!("{call} modes={modes} sec={sec} fraction={fraction}")).succeeded();
                 let moved = ahead(guest.clocks()) - before;
                 let expected = sec * SECOND + fraction * unit;
-                // The supervisor reads the clock, and moves it from there.
-                assert!((moved - expected).abs() < MS, "{call} by {expected}: {moved}");
+                // Both clocks are read one after the other.
+                assert!((moved - expected).abs() < 20_000, "{call} by {expected}: {moved}");
             }
         }
     });
