@@ -18,6 +18,7 @@
 
 static atomic_int stop;
 static atomic_long back, senseless, failed, calls, signals;
+static int epoll;
 static __thread volatile long long last;
 
 static long long read_clock(clockid_t clock)
@@ -101,7 +102,6 @@ static void *waiter(void *unused)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&condition, &monotonic);
-    int epoll = epoll_create1(0);
     /* Signals are for the others: none of these calls may end early. */
     sigset_t all;
     sigfillset(&all);
@@ -124,7 +124,6 @@ static void *waiter(void *unused)
         failed += pthread_cond_timedwait(&condition, &mutex, &time) != ETIMEDOUT;
         pthread_mutex_unlock(&mutex);
     }
-    close(epoll);
     return NULL;
 }
 
@@ -134,6 +133,8 @@ int main(int argc, char **argv)
     pthread_t threads[256], others[2];
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     sigaction(SIGPROF, &action, NULL);
+    /* Before anybody may take descriptors away. */
+    epoll = epoll_create1(0);
     for (int i = 0; i < count; i++)
         pthread_create(&threads[i], NULL, reader, NULL);
     pthread_create(&others[0], NULL, churn, NULL);
