@@ -55,6 +55,8 @@ pub fn enter(
     let patch = HostVdso::of_this_process()?.patch_running()?;
     check_kind(pid)?;
     check_filters(pid)?;
+    // May take a process to find out: better now than while the target stands still.
+    clock::vdso_makes_calls();
     in_thread(|| clean(&patch, pid))?;
     in_thread(|| {
         let mut halted = Halted::stop(pid)?;
@@ -76,11 +78,13 @@ pub fn enter(
             let _ = patch.restore(&memory, vdso);
             // What a filter catches must find `SIGSYS` unblocked.
             let is_filtered = terms(&memory).is_some_and(|terms| terms.filtered.is_some());
-            for (at, halt) in halted.threads.iter().enumerate().filter(|_| !is_filtered) {
-                if at != session.worker {
-                    let _ = halt.set_mask(halt.mask);
-                } else if is_sent {
-                    let _ = halt.set_mask(mask);
+            if !is_filtered {
+                for (at, halt) in halted.threads.iter().enumerate() {
+                    if at != session.worker {
+                        let _ = halt.set_mask(halt.mask);
+                    } else if is_sent {
+                        let _ = halt.set_mask(mask);
+                    }
                 }
             }
             return Err(error);
@@ -249,8 +253,6 @@ fn in_thread<T: Send>(session: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let session = move || {
             // The target stands still: pauses are to be as short as they are asked for. Only an unknown option fails.
             let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-            // May take a process to find out: better now than while the target stands still.
-            clock::vdso_makes_calls();
             session()
         };
         let thread = std::thread::Builder::new().name("elsewhen-attach".into()).spawn_scoped(scope, session);

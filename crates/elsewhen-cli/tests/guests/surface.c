@@ -1196,12 +1196,12 @@ static void reads_ticks(const struct test *test)
     if (raw < 0)
         done(raw);
     /* Whatever comes between the two readings makes this less. */
-    long long most = raw - now(CLOCK_MONOTONIC) / (SECOND / 100);
-    for (int tried = 1; tried < 10; tried++) {
-        nap();
-        raw = CALL(SYS_times, P(times));
+    long long most = LLONG_MIN;
+    for (int tried = 0; tried < 10; tried++) {
         long long distance = raw - now(CLOCK_MONOTONIC) / (SECOND / 100);
         most = distance > most ? distance : most;
+        nap();
+        raw = CALL(SYS_times, P(times));
     }
     note("ticks=%lld", most);
     done(0);

@@ -90,6 +90,13 @@ fn vdso(pid: &str) -> Vec<u8> {
     bytes
 }
 
+/// What the kernel has put into the vDSO of a process that nobody has touched: all but the unused end.
+fn original_of(pid: &str) -> Vec<u8> {
+    let mut bytes = vdso(pid);
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    bytes
+}
+
 fn place_of_vdso(pid: &str) -> (u64, u64) {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
@@ -139,6 +146,18 @@ impl Hammer {
         is_member
     }
 
+    /// Has it leave again, after a tool that did so was killed, and fails unless it has the host's time then and every byte of
+    /// its vDSO.
+    #[track_caller]
+    fn leaves_wholly(&mut self, folder: &Folder, original: &[u8], when: &str) {
+        let pid = id(&self.guest);
+        // Where its code is not the kernel's yet, this gives it that back; where it has left and has that, it is refused.
+        let again = run(cli(folder, &["detach", "-t", &pid]));
+        assert!(again.status.success() || again.stderr.contains("has left its namespace already"), "{when}: {again:?}");
+        assert!(self.is_ahead(0), "{when}");
+        assert_eq!(&vdso(&pid)[..original.len()], original, "{when}");
+    }
+
     #[track_caller]
     fn finish(self) {
         assert_eq!(self.last_line(), "back 0 senseless 0 failed 0");
@@ -166,15 +185,14 @@ fn entering_and_leaving_again_and_again_disturbs_nothing() {
     run(cli(&folder, &["create", "away", "--offset", "1h"])).success();
     let mut hammer = Hammer::start(8);
     let pid = id(&hammer.guest);
-    let original = vdso(&pid);
-    let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let original = original_of(&pid);
     for round in 0..20 {
         attach(&folder, &pid, &["--to", "away"]);
         assert!(hammer.is_ahead(HOUR), "round {round}");
-        assert_ne!(vdso(&pid)[..used], original[..used], "round {round}");
+        assert_ne!(vdso(&pid)[..original.len()], original, "round {round}");
         detach(&folder, &pid);
         assert!(hammer.is_ahead(0), "round {round}");
-        assert_eq!(vdso(&pid)[..used], original[..used], "round {round}: every byte that was there");
+        assert_eq!(vdso(&pid)[..original.len()], original, "round {round}: every byte that was there");
     }
     hammer.finish();
 }
@@ -582,8 +600,7 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
     let folder = Folder::new("detach-killed");
     let mut hammer = Hammer::start(3);
     let pid = id(&hammer.guest);
-    let original = vdso(&pid);
-    let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let original = original_of(&pid);
     run(cli(&folder, &["create", "away", "--offset", "1h"])).success();
     attach(&folder, &pid, &["--to", "away"]);
     let began = Instant::now();
@@ -599,14 +616,7 @@ fn a_tool_that_is_killed_while_a_process_leaves_leaves_right_clocks_of_one_side(
         let _ = tool.kill();
         tool.wait().unwrap();
         let has_left = !hammer.settles(HOUR);
-        // Where its code is not the kernel's yet, this gives it that back; where it has left and has that, it is refused.
-        let again = run(cli(&folder, &["detach", "-t", &pid]));
-        assert!(
-            again.status.success() || again.stderr.contains("has left its namespace already"),
-            "{round}: {again:?}"
-        );
-        assert!(hammer.is_ahead(0), "round {round}");
-        assert_eq!(vdso(&pid)[..used], original[..used], "round {round}");
+        hammer.leaves_wholly(&folder, &original, &format!("round {round}"));
         has_left
     });
     hammer.finish_interrupted();
@@ -681,17 +691,13 @@ fn a_tool_that_is_killed_before_it_writes_leaves_a_process_that_can_leave() {
     at_every(["pwrite64"], |call, number| {
         let mut hammer = Hammer::start(2);
         let pid = id(&hammer.guest);
-        let original = vdso(&pid);
-        let used = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let original = original_of(&pid);
         let when = format!("{call} {number}");
         attach(&folder, &pid, &["--to", "away"]);
         let is_killed = is_hit(&folder, KILL, call, number, &["detach", "-t", &pid]);
         let is_inside = hammer.settles(HOUR);
         assert!(is_killed || !is_inside, "{when}");
-        // Where it has left, this gives it its code back, if it has that not yet.
-        run(cli(&folder, &["detach", "-t", &pid]));
-        assert!(hammer.is_ahead(0), "{when}");
-        assert_eq!(vdso(&pid)[..used], original[..used], "{when}");
+        hammer.leaves_wholly(&folder, &original, &when);
         hammer.finish_interrupted();
         is_killed
     });

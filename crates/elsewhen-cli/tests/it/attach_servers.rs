@@ -76,11 +76,7 @@ fn each_that_lives(server: &Started, lasting: &[u32], act: impl Fn(u32) -> elsew
     for pid in tree(server) {
         if let Err(error) = act(pid) {
             assert!(!lasting.contains(&pid), "{error}");
-            let has_ended = || {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-                stat.map_or(true, |stat| stat.contains(") Z "))
-            };
-            until(&format!("{pid} has ended, which said {error}"), has_ended);
+            until(&format!("{pid} has ended, which said {error}"), || is_over(pid));
         }
     }
 }

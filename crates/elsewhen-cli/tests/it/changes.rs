@@ -3,7 +3,7 @@
 //! The guest waits in many ways at once, in threads or in processes, and says how each of them has ended and how far
 //! its clock was past the end. Beside these, threads of its wait for nothing, and must be left alone.
 
-use crate::harness::{self, Build, guest, guest_as, runs_x32, skip, until};
+use crate::harness::{self, Build, guest, guest_as, runs_x32, skip, state_of, until};
 use crate::waits::at_once;
 use elsewhen::{Child, Clocks, Family, Namespace, Rate, SignedDuration, Spec};
 use std::collections::BTreeMap;
@@ -139,10 +139,7 @@ pub(crate) struct Guest {
 /// Whether all threads of a process sleep.
 fn sleeps(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.into_iter().all(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat"));
-        stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')))
-    })
+    threads.into_iter().all(|thread| state_of(format!("{pid}/task/{}", thread.file_name().display())) == Some('S'))
 }
 
 impl Guest {

@@ -297,15 +297,25 @@ pub(crate) fn unless_each_time_back(act: impl Fn() -> u64) {
     assert!(back.len() < 3, "clocks went back each time: {back:?}");
 }
 
+/// The state of a process or `PID/task/TID`, as `proc_pid_stat(5)` has it; `None` where it is gone.
+pub(crate) fn state_of(task: impl std::fmt::Display) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{task}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+/// Whether a process is gone, or waits for nothing but to be collected.
+pub(crate) fn is_over(process: impl std::fmt::Display) -> bool {
+    matches!(state_of(process), None | Some('Z'))
+}
+
 /// Kills a process, and waits until none of its threads holds anything any more.
 #[track_caller]
 pub(crate) fn kill_whole(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     until("the process has ended", || {
         // Its first thread is a zombie as long as another has not ended.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
         let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-        stat.map_or(true, |stat| stat.contains(") Z ") && threads <= 1)
+        is_over(pid) && threads <= 1
     });
 }
 

@@ -42,9 +42,7 @@ fn killing_elsewhen_kills_the_program() {
     let mut started = start(command);
     let program = started.must_say();
     started.signal(Signal::KILL);
-    until("the program has ended", || {
-        std::fs::read_to_string(format!("/proc/{program}/stat")).map_or(true, |stat| stat.contains(") Z"))
-    });
+    until("the program has ended", || is_over(&program));
     until("elsewhen has ended", || started.has_ended());
 }
 
@@ -55,10 +53,7 @@ fn a_stopped_program_stops_elsewhen_and_both_go_on() {
     let mut started = start(command);
     let program = started.must_say();
     let front = started.id().as_raw_nonzero().to_string();
-    let state = |pid: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
-    };
+    let state = |pid: &str| state_of(pid).unwrap();
     let kill = |signal: &str, pid: &str| assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
     kill("-STOP", &program);
     until("elsewhen stops with its program", || state(&front) == 'T');
